@@ -1,0 +1,1 @@
+"""Workflow files that ship with cellseg, and the small real plate they run on."""
