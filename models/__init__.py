@@ -1,0 +1,110 @@
+"""From pixels to instances: the models, and the one method that the pipeline asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models.errors import CellsegError
+from cellseg.models.instances import Instances
+from cellseg.models.settings import MaskRCNNSettings, ModelSettings, ThresholdSettings
+
+__all__ = [
+    "MODELS",
+    "CellsegError",
+    "FitsImage",
+    "Instances",
+    "Model",
+    "Segmenter",
+    "load_model",
+]
+
+
+class Segmenter(Protocol):
+    """Anything that finds objects in planes; all that the pipeline asks of a model."""
+
+    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+        """Return the objects of each plane.
+
+        Parameters
+        ----------
+        planes : sequence of float32 (C, H, W)
+            Normalised pixels, shapes may differ. Finite.
+
+        Returns
+        -------
+        list of Instances
+            One per plane, boxes in px of that plane.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsImage(Protocol):
+    """A model that decides something once per image, never per tile (a threshold, say)."""
+
+    def fit(self, sample: Sequence[NDArray[np.float32]]) -> Segmenter:
+        """Return the segmenter for one image, given normalised samples (C, h, w) of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of `MODELS`: its settings, and its loader as ``module:function``, imported late.
+
+    The loader takes the settings, the torch device and the precision, and
+    returns a `Segmenter`.
+    """
+
+    settings: type[ModelSettings]
+    loader: str
+    summary: str
+    neural: bool = True
+    """Whether it computes with torch, on the configured device."""
+    bytes_per_px: int = 2000
+    """Peak memory for each pixel that a tile reads, measured on the CPU; for `--dry-run`."""
+
+
+MODELS: dict[str, Model] = {
+    "threshold": Model(
+        ThresholdSettings,
+        "cellseg.models.threshold:load",
+        "smoothed Otsu and a distance watershed; no weights, a check of everything else",
+        neural=False,
+        bytes_per_px=150,
+    ),
+    "mask_rcnn": Model(
+        MaskRCNNSettings,
+        "cellseg.models.detector:load",
+        "Mask R-CNN built for cells; separates touching cells",
+    ),
+}
+
+
+def load_model(
+    settings: ModelSettings, device: str = "cpu", precision: str = "float32"
+) -> Segmenter:
+    """Return the model that `settings` names, ready to segment.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+        One of the settings classes in `MODELS`.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : str
+        ``float32`` or ``bfloat16``.
+
+    Raises
+    ------
+    CellsegError
+        If the weights are missing or do not fit.
+    """
+    module, function = MODELS[settings.name].loader.split(":")
+    load: Callable[[Any, str, str], Segmenter] = getattr(import_module(module), function)
+    return load(settings, device, precision)

@@ -1,0 +1,160 @@
+"""What a user may set of each model and of a training, each key once: unit, default, reason.
+
+Nothing here imports torch, so that a workflow is checked before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of every settings table: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(Frozen):
+    """`[model]`: what every model shares."""
+
+    name: str = Field(description="Name of the model, one of `cellseg models`.")
+    channels: tuple[Annotated[int, Field(ge=0)] | str, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="Image channels the model sees, in its order, each by index or by name.",
+    )
+
+
+class ThresholdSettings(ModelSettings):
+    """`[model] name = "threshold"`: smoothed Otsu and a watershed; needs no weights."""
+
+    name: Literal["threshold"] = "threshold"
+    smooth_px: float = Field(
+        default=1.5, ge=0, le=50, description="Gaussian sigma before thresholding, in px."
+    )
+    threshold: Literal["otsu"] | float = Field(
+        default="otsu",
+        description='"otsu" (decided once per image) or a value on the normalised scale.',
+    )
+    separation_px: float = Field(
+        default=6.0,
+        ge=1,
+        le=1000,
+        description="Least distance between the centres of two touching cells, in px;"
+        " about the radius of a small cell.",
+    )
+    min_area_px: int = Field(
+        default=20, ge=1, description="Smaller objects are taken for debris, in px."
+    )
+
+
+class MaskRCNNSettings(ModelSettings):
+    """`[model] name = "mask_rcnn"`: Mask R-CNN built for cells."""
+
+    name: Literal["mask_rcnn"] = "mask_rcnn"
+    weights: str = Field(
+        default="nuclei", description="A shipped name (`cellseg models`) or a .safetensors file."
+    )
+    score: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Objects below this score are left out; default: the model's own choice.",
+    )
+    mask_threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="A pixel is in the mask from this probability on."
+    )
+    min_area_px: int = Field(
+        default=10, ge=1, description="Smaller objects are taken for debris, in px."
+    )
+
+
+class Percentile(Frozen):
+    """`[normalise] method = "percentile"`: `low` becomes 0 and `high` becomes 1."""
+
+    method: Literal["percentile"] = "percentile"
+    low: float = Field(default=1.0, ge=0, lt=100, description="Percentile that becomes 0.")
+    high: float = Field(default=99.8, gt=0, le=100, description="Percentile that becomes 1.")
+
+
+class Range(Frozen):
+    """`[normalise] method = "range"`: the given grey levels become 0 and 1."""
+
+    method: Literal["range"] = "range"
+    low: float = Field(description="Grey level that becomes 0.")
+    high: float = Field(description="Grey level that becomes 1.")
+
+
+class Unchanged(Frozen):
+    """`[normalise] method = "none"`: the values as they are, as float32."""
+
+    method: Literal["none"] = "none"
+
+
+class NetworkSettings(Frozen):
+    """`[network]` of a training: the shape of the Mask R-CNN, kept in its weights file."""
+
+    backbone: Literal["resnet18", "resnet34"] = Field(
+        default="resnet18", description="Residual network (He et al. 2016) under the pyramid."
+    )
+    stages: int = Field(
+        default=3,
+        ge=2,
+        le=4,
+        description="Residual stages used: 3 ends at stride 16, enough for cells up to 200 px"
+        " across, and leaves out the stage with three quarters of the parameters.",
+    )
+    in_channels: int = Field(default=1, ge=1, le=16, description="Channels the network sees.")
+    classes: int = Field(default=1, ge=1, le=254, description="Kinds of object.")
+    pyramid_channels: int = Field(default=96, ge=8, description="Width of the feature pyramid.")
+    box_features: int = Field(default=256, ge=8, description="Width of the box head.")
+    mask_channels: int = Field(default=64, ge=8, description="Width of the mask head.")
+    anchors_px: tuple[float, ...] = Field(
+        default=(8.0, 16.0, 32.0, 64.0),
+        min_length=1,
+        description="Smallest anchor of each pyramid level from stride 4 on, in px; a second"
+        " one, the square root of 2 larger, stands beside each.",
+    )
+
+
+class TrainSettings(Frozen):
+    """A training: `cellseg train FILE`."""
+
+    images: tuple[str, ...] = Field(
+        min_length=1, description="Folders of images; each has its label image under the same name."
+    )
+    labels: tuple[str, ...] = Field(
+        min_length=1, description="Folders of label images, one for each folder of images."
+    )
+    validation: str | float = Field(
+        default=0.1,
+        description="A text file with one image name a line, or the fraction held out at random."
+        " Never trained on.",
+    )
+    output: str = Field(
+        default="training/model",
+        description="Folder for checkpoint, log and weights; relative to where the command runs.",
+    )
+    name: str = Field(default="model", description="Name kept in the weights.")
+    data_licence: str = Field(default="unstated", description="Licence of the training data.")
+    data_source: str = Field(default="unstated", description="Where the training data come from.")
+    network: NetworkSettings = NetworkSettings()
+    normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")] = (
+        Percentile()
+    )
+    steps: int = Field(default=4000, ge=1, description="Optimiser steps.")
+    batch: int = Field(default=4, ge=1, description="Crops a step.")
+    crop_px: int = Field(default=256, ge=64, multiple_of=32, description="Side of a crop, in px.")
+    rate: float = Field(default=8e-4, gt=0, description="Highest rate of the one-cycle schedule.")
+    weight_decay: float = Field(default=0.02, ge=0, description="AdamW's weight decay.")
+    average: float = Field(
+        default=0.998, ge=0, lt=1, description="Decay a step of the moving average of the weights."
+    )
+    zoom: tuple[float, float] = Field(
+        default=(0.6, 1.5), description="Range of the random magnification."
+    )
+    seed: int = Field(default=0, ge=0, description="Everything random follows from it.")
+    validate_every: int = Field(default=500, ge=1, description="Steps between validations.")
+    checkpoint_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
