@@ -1,0 +1,215 @@
+"""Any detector under torchvision's contract as a `Segmenter`: padding, pasting, touching cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from cellseg.models.errors import CellsegError
+from cellseg.models.instances import Instances
+from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.settings import MaskRCNNSettings
+from cellseg.models.weights import Card, check_fit, find_weights, load_tensors, read_card
+
+SHARED = 0.5
+"""An object that loses more than this part of its area to better ones is a second guess at them."""
+NETWORKS: dict[str, type[nn.Module]] = {"mask_rcnn": MaskRCNN}
+
+
+class Detector:
+    """A detector with box-sized masks, used on planes of any size.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Under the contract of `cellseg.models.mask_rcnn.MaskRCNN`; put in evaluation mode.
+    stride : int
+        Planes are padded on the right and at the bottom to multiples of it.
+    score, mask_threshold, min_area_px
+        See `MaskRCNNSettings`.
+    device, precision : str
+        See `cellseg.models.load_model`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stride: int,
+        *,
+        score: float = 0.5,
+        mask_threshold: float = 0.5,
+        min_area_px: int = 10,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.stride = stride
+        self.score = score
+        self.mask_threshold = mask_threshold
+        self.min_area_px = min_area_px
+        self.device = device
+        self.precision = precision
+
+    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+        """Return the objects of each plane (C, H, W), best first; masks share no pixel."""
+        return [self._segment(plane) for plane in planes]
+
+    def _segment(self, plane: NDArray[np.float32]) -> Instances:
+        height, width = plane.shape[1:]
+        pads = [(0, -length % self.stride) for length in (height, width)]
+        padded = np.pad(plane, [(0, 0), *pads])
+        image = torch.from_numpy(padded)[None].to(self.device, memory_format=torch.channels_last)
+        low = self.precision == "bfloat16"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low),
+        ):
+            found = self.network(image)[0]
+        keep = found["scores"] >= self.score
+        boxes = found["boxes"][keep].float().cpu().numpy()
+        return separate(
+            boxes[:, [1, 0, 3, 2]].astype(np.float64) + 0.5,
+            found["masks"][keep, 0].float().cpu().numpy(),
+            found["scores"][keep].float().cpu().numpy(),
+            found["labels"][keep].to(torch.uint8).cpu().numpy(),
+            (height, width),
+            mask_threshold=self.mask_threshold,
+            min_area_px=self.min_area_px,
+        )
+
+
+def paste(
+    box: Sequence[float], mask: NDArray[np.float32], shape: tuple[int, int]
+) -> tuple[int, int, NDArray[np.float32]]:
+    """Resample a box-sized mask to the pixels whose centres lie in its box.
+
+    Parameters
+    ----------
+    box : (y0, x0, y1, x1)
+        In px with fractions; pixel i reaches from i to i + 1.
+    mask : float32 (S, S)
+        Probabilities over the box.
+    shape : (H, W)
+        Size of the plane; what lies outside is left out.
+
+    Returns
+    -------
+    y, x : int
+        Corner of the crop.
+    probability : float32 (h, w)
+        Bilinear between the centres of the mask's cells; may be empty.
+    """
+    corner, weights = [], []
+    for low, high, length in zip(box[:2], box[2:], shape, strict=True):
+        first = max(int(np.ceil(low - 0.5)), 0)
+        last = min(int(np.floor(high - 0.5)) + 1, length)
+        corner.append(first)
+        weights.append(_bilinear(np.arange(first, last), low, high, mask.shape[0]))
+    return corner[0], corner[1], np.asarray(weights[0] @ mask @ weights[1].T, np.float32)
+
+
+def _bilinear(pixels: NDArray[np.intp], low: float, high: float, size: int) -> NDArray[np.float32]:
+    """Return the weight of each of `size` samples from `low` to `high` for each pixel's centre."""
+    position = (pixels + 0.5 - low) * (size / max(high - low, 1e-6)) - 0.5
+    position = np.clip(position, 0, size - 1)
+    distance = np.abs(position[:, None] - np.arange(size)[None, :])
+    return np.asarray(np.maximum(1 - distance, 0), np.float32)
+
+
+def separate(
+    boxes: NDArray[np.float64],
+    masks: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    shape: tuple[int, int],
+    *,
+    mask_threshold: float,
+    min_area_px: int,
+) -> Instances:
+    """Turn detections of touching cells into instances that share no pixel.
+
+    Best scores come first. An object of which better ones already cover more
+    than `SHARED` is dropped; a pixel that several claim goes to the one most
+    certain of it; of what is left of an object, its largest piece is kept.
+
+    Parameters
+    ----------
+    boxes : float64 (N, 4) as y0, x0, y1, x1 in px
+    masks : float32 (N, S, S), probabilities over each box
+    scores : float32 (N,)
+    classes : uint8 (N,)
+    shape : (H, W) of the plane
+    mask_threshold, min_area_px
+        See `MaskRCNNSettings`.
+    """
+    best = np.zeros(shape, np.float32)
+    owner = np.full(shape, -1, np.int32)
+    placed: list[tuple[int, slice, slice]] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        y, x, probability = paste(boxes[index].tolist(), masks[index], shape)
+        window = (slice(y, y + probability.shape[0]), slice(x, x + probability.shape[1]))
+        inside = probability >= mask_threshold
+        area = np.count_nonzero(inside)
+        taken = np.count_nonzero(inside & (owner[window] >= 0))
+        if area < min_area_px or taken > SHARED * area:
+            continue
+        won = inside & (probability > best[window])
+        best[window][won] = probability[won]
+        owner[window][won] = index
+        placed.append((index, *window))
+    found = []
+    for index, rows, columns in placed:
+        mask = _largest_piece(owner[rows, columns] == index)
+        if np.count_nonzero(mask) >= min_area_px:
+            found.append(
+                ((rows.start, columns.start), mask, float(scores[index]), int(classes[index]))
+            )
+    return Instances.stack(found)
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest part of a mask that hangs together, the first of equals."""
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return np.asarray(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax(), bool)
+
+
+def build(card: Card) -> nn.Module:
+    """Return the network that a card describes, with random weights."""
+    return NETWORKS[card.architecture](card.network)
+
+
+def load(settings: MaskRCNNSettings, device: str, precision: str) -> Detector:
+    """Return the detector whose weights `settings` name.
+
+    Raises
+    ------
+    CellsegError
+        If the weights are missing, of another architecture or for another number of channels.
+    """
+    path = find_weights(settings.weights)
+    card = read_card(path)
+    check_fit(settings, card, path)
+    network = build(card)
+    try:
+        network.load_state_dict(load_tensors(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CellsegError(
+            f"{path}: its tensors do not fit its own description ({reason}). Train it again."
+        ) from error
+    return Detector(
+        network,
+        network.get_submodule("backbone").stride,  # type: ignore[arg-type]
+        score=card.score if settings.score is None else settings.score,
+        mask_threshold=settings.mask_threshold,
+        min_area_px=settings.min_area_px,
+        device=device,
+        precision=precision,
+    )
