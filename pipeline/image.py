@@ -1,0 +1,266 @@
+"""Image: the pixels of any readable file as one lazy array (T, C, Z, Y, X)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.source import PixelSource, Shape, Sliced, stamp
+from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.voxel import Voxel
+
+__all__ = ["READERS", "Image", "fingerprint", "open_image", "sample_windows"]
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+WHOLE_PX = 2048 * 2048
+SAMPLE_PX = 256
+SAMPLES = 64
+FILES_IN_FINGERPRINT = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A lazy image.
+
+    Parameters
+    ----------
+    pixels : dask.array.Array (T, C, Z, Y, X)
+        Grey levels in the type of the file: 8- or 16-bit integer, float32 or float64.
+    channels : tuple of C str
+        Names of the channels, all different; ``"0"``, ``"1"``, ... where the file names none.
+    voxel : (z, y, x) or None
+        Size of a pixel in um; None if unknown. z is 1.0 where there is one plane of unknown depth.
+    source : str
+        Path of the file.
+    """
+
+    pixels: da.Array
+    channels: tuple[str, ...]
+    voxel: Voxel | None
+    source: str
+
+    @classmethod
+    def from_source(
+        cls,
+        source: PixelSource,
+        chunks: Shape,
+        channels: Sequence[str | None],
+        voxel: Voxel | None,
+    ) -> Image:
+        """Build from what a reader found.
+
+        Raises
+        ------
+        CellsegError
+            If the pixels are of a type that is not supported, or if there are none.
+        """
+        if source.dtype.name not in DTYPES:
+            raise CellsegError(
+                f"{source.path}: pixels are {source.dtype.name}; readable are"
+                f" {', '.join(DTYPES)}. Convert them, to float32 if the range matters."
+            )
+        if 0 in source.shape:
+            raise CellsegError(
+                f"{source.path}: no pixels, the shape (T, C, Z, Y, X) is {source.shape}"
+            )
+        pixels = da.from_array(
+            Sliced(source),
+            chunks,
+            name=False,
+            meta=np.empty((0,) * 5, source.dtype),
+        )
+        return cls(pixels, _distinct(channels, source.shape[1]), voxel, str(source.path))
+
+    def channel_index(self, channel: int | str) -> int:
+        """Return the index of a channel given by index or name.
+
+        Raises
+        ------
+        CellsegError
+            If there is no such channel; lists those that exist, the nearest name first.
+        """
+        if channel in self.channels:
+            return self.channels.index(str(channel))
+        if isinstance(channel, int) and 0 <= channel < len(self.channels):
+            return channel
+        names = sorted(
+            self.channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio()
+        )
+        raise CellsegError(
+            f"{self.source}: no channel {channel!r}; there are {len(names)}:"
+            f" {', '.join(map(repr, names))}, or by index 0 to {len(names) - 1}."
+        )
+
+    def read(self, t: int, z: int, box: Box, channels: Sequence[int]) -> NDArray[Any]:
+        """Return a box of one plane, decoding only what lies under it.
+
+        Parameters
+        ----------
+        t, z : int
+            The plane.
+        box : Box
+            Inside the plane, in px.
+        channels : sequence of int
+            Indices of the channels wanted, in the order wanted.
+
+        Returns
+        -------
+        (C, h, w), type of the file
+
+        Raises
+        ------
+        CellsegError
+            If the file is damaged, truncated, or has changed since it was opened.
+        """
+        *_, height, width = self.pixels.shape
+        if box.intersect(Box(0, 0, height, width)) != box:
+            raise ValueError(f"{box} is not inside the plane of {height} x {width} px")
+        plane = self.pixels[t, :, z, *box.slices]
+        if self.pixels.chunksize[1] == 1:
+            return np.stack([plane[c].compute(scheduler="synchronous") for c in channels])
+        # Interleaved colours are decoded together: ask for them in one piece.
+        first = min(channels)
+        together = plane[first : max(channels) + 1].compute(scheduler="synchronous")
+        return np.ascontiguousarray(together[[c - first for c in channels]])
+
+
+def _tiff(path: Path) -> Image:
+    from cellseg.pipeline.tiff import read_tiff
+
+    return read_tiff(path)
+
+
+def _ome_zarr(path: Path) -> Image:
+    from cellseg.pipeline.ome_zarr import read_ome_zarr
+
+    return read_ome_zarr(path)
+
+
+READERS: dict[str, Callable[[Path], Image]] = {
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".btf": _tiff,
+    ".zarr": _ome_zarr,
+}
+"""One reader for each suffix, in lower case; ``.ome.tif`` and the like end in one of them."""
+
+
+def reader_of(path: Path) -> Callable[[Path], Image] | None:
+    """Return the entry of `READERS` for a path, or None; a zarr group needs no suffix."""
+    if path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
+        return READERS[".zarr"]
+    return READERS.get(path.suffix.lower())
+
+
+def open_image(path: Path) -> Image:
+    """Open an image without reading its pixels.
+
+    Raises
+    ------
+    CellsegError
+        If it is missing, of an unknown format, damaged or truncated.
+    """
+    if not path.exists():
+        raise CellsegError(f"{path}: no such file or folder.")
+    reader = reader_of(path)
+    if reader is None:
+        kind = "a folder" if path.is_dir() else f"{path.suffix or 'a file without suffix'}"
+        raise CellsegError(
+            f"{path}: {kind} is not an image format; readable are {', '.join(READERS)}."
+            + nearest(path.suffix.lower(), READERS)
+        )
+    return reader(path)
+
+
+def sample_windows(image: Image, channels: Sequence[int], t: int, z: int) -> list[NDArray[Any]]:
+    """Return the part of a plane that decides how the image is normalised.
+
+    It depends on the shape of the plane alone, never on a tiling: all of it up
+    to 4 Mpx, else about 64 windows of 256 px on an even lattice. Their corners
+    are multiples of 256, so each lies in one tile of the file.
+
+    Returns
+    -------
+    list of (C, h, w), type of the file
+    """
+    boxes = _sample_boxes(*image.pixels.shape[3:])
+    return [image.read(t, z, box, channels) for box in boxes]
+
+
+def _sample_boxes(height: int, width: int) -> list[Box]:
+    if height * width <= WHOLE_PX:
+        return [Box(0, 0, height, width)]
+    rows = min(max(round(math.sqrt(SAMPLES * height / width)), 1), max(height // SAMPLE_PX, 1))
+    columns = min(max(round(SAMPLES / rows), 1), max(width // SAMPLE_PX, 1))
+    rows = min(round(SAMPLES / columns), max(height // SAMPLE_PX, 1))
+    return [
+        Box(y, x, min(y + SAMPLE_PX, height), min(x + SAMPLE_PX, width))
+        for y in _lattice(height, rows)
+        for x in _lattice(width, columns)
+    ]
+
+
+def _lattice(length: int, count: int) -> list[int]:
+    centres = [(2 * i + 1) * length // (2 * count) for i in range(count)]
+    return [max(centre - SAMPLE_PX // 2, 0) // SAMPLE_PX * SAMPLE_PX for centre in centres]
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells one state of an input from another, so that a run knows what it may reuse.
+
+    A file: its size and time of change. A zarr: its metadata, and name, size
+    and time of change of the files of its full resolution (the first 100,000 of
+    them, in order of name). So a file replaced, saved again or still growing is
+    noticed, and labels or pyramid levels added to a zarr do not count. Not
+    noticed: a change that keeps size and time, changes past the first 100,000
+    chunks, and other files of a multi-file OME-TIFF. The path is no part of it:
+    a moved folder is the same input.
+
+    Raises
+    ------
+    CellsegError
+        If it is missing.
+    """
+    if not path.exists():
+        raise CellsegError(f"{path}: no such file or folder.")
+    if path.is_file():
+        return "{}-{}".format(*stamp(path))
+    from cellseg.pipeline.ome_zarr import level_folder
+
+    digest = blake2b(digest_size=16)
+    for name in ("zarr.json", ".zattrs"):
+        if (path / name).is_file():
+            digest.update((path / name).read_bytes())
+    level = level_folder(path)
+    for file in islice(_files(level), FILES_IN_FINGERPRINT):
+        digest.update(repr((file.relative_to(level).as_posix(), *stamp(file))).encode())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            yield from _files(entry)
+        else:
+            yield entry
+
+
+def _distinct(names: Sequence[str | None], count: int) -> tuple[str, ...]:
+    """Name every channel, and no two alike."""
+    given = [(name or "").strip() for name in names] if len(names) == count else [""] * count
+    filled = [name or str(index) for index, name in enumerate(given)]
+    apart = [
+        name if filled.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(filled)
+    ]
+    return tuple(apart if len(set(apart)) == count else map(str, range(count)))

@@ -1,0 +1,193 @@
+"""OME-Zarr images (NGFF 0.4 and 0.5): the full resolution of the first multiscale image.
+
+Sources: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org/0.5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cellseg.models.errors import CellsegError
+from cellseg.pipeline.image import Image
+from cellseg.pipeline.source import CHUNK_PX, Shape, Window, naming
+from cellseg.pipeline.voxel import Voxel, to_um, to_voxel
+
+AXES = "tczyx"
+VERSIONS = ("0.4", "0.5")
+
+
+def read_ome_zarr(path: Path) -> Image:
+    """Open the full resolution of the first multiscale image in an OME-Zarr group.
+
+    Chunks that were never written read as the fill value, as zarr has it.
+
+    Raises
+    ------
+    CellsegError
+        If it is not an OME-Zarr image (a plate, a collection, any other zarr), or damaged.
+    """
+    metadata = _metadata(path)
+    multiscale = _multiscale(path, metadata)
+    with naming(path):
+        level = multiscale["datasets"][0]
+        array = zarr.open_array(str(path / level["path"]), mode="r")
+        axes = _axes(path, multiscale, array)
+        source = ZarrSource(path, array, axes)
+        names = [each.get("label") for each in metadata.get("omero", {}).get("channels", [])]
+        scales = [_scale(level, len(array.shape)), _scale(multiscale, len(array.shape))]
+        voxel = _voxel(multiscale["axes"], axes, scales, source.shape[2])
+        return Image.from_source(source, source.chunks, names, voxel)
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrSource:
+    """A `PixelSource`: a zarr array, which opens its store where it is unpickled.
+
+    Parameters
+    ----------
+    path : Path
+        The OME-Zarr group.
+    array : zarr.Array
+        Its full resolution.
+    axes : tuple of 5 int or None
+        Which axis of the array is t, c, z, y and x; None for one it does not have.
+    """
+
+    path: Path
+    array: zarr.Array[Any]
+    axes: tuple[int | None, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """(T, C, Z, Y, X)."""
+        t, c, z, y, x = (1 if axis is None else self.array.shape[axis] for axis in self.axes)
+        return t, c, z, y, x
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels in native byte order; bool is read as uint8."""
+        dtype = np.dtype(self.array.dtype)
+        return np.dtype("uint8") if dtype.kind == "b" else dtype.newbyteorder("=")
+
+    @property
+    def chunks(self) -> Shape:
+        """Chunks of the store, small ones merged in y and x up to 1024 px."""
+        own = [1 if axis is None else self.array.chunks[axis] for axis in self.axes]
+        for axis in (3, 4):
+            own[axis] *= max(CHUNK_PX // own[axis], 1)
+        t, c, z, y, x = map(min, own, self.shape)
+        return t, c, z, y, x
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels in five ranges; see `PixelSource`."""
+        key: list[slice | int] = [0] * self.array.ndim
+        for axis, wanted in zip(self.axes, window, strict=True):
+            if axis is not None:
+                key[axis] = slice(wanted.start, wanted.stop)
+        found = np.asarray(self.array[tuple(key)])
+        present = [axis for axis in self.axes if axis is not None]
+        # Axes of length 1 that mean nothing here are gone from what was read.
+        order = np.argsort(np.argsort(present))
+        shape = [len(wanted) for wanted in window]
+        return found.transpose(order).reshape(shape).astype(self.dtype, copy=False)
+
+
+def level_folder(path: Path) -> Path:
+    """Return the folder of the full resolution, or `path` itself if it is not an image."""
+    try:
+        multiscale = _multiscale(path, _metadata(path))
+        with naming(path):
+            level = path / multiscale["datasets"][0]["path"]
+    except CellsegError:
+        return path
+    return level if level.is_dir() else path
+
+
+def _metadata(path: Path) -> Mapping[str, Any]:
+    """Return the OME metadata of a group: ``ome`` of a zarr.json (0.5), or a .zattrs (0.4)."""
+    with naming(path):
+        if (path / "zarr.json").is_file():
+            node = json.loads((path / "zarr.json").read_text("utf-8"))
+            found = node.get("attributes", {}).get("ome", {})
+        elif (path / ".zattrs").is_file():
+            found = json.loads((path / ".zattrs").read_text("utf-8"))
+        else:
+            found = {}
+        return dict(found)
+
+
+def _multiscale(path: Path, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first multiscale image, or say what the group is instead."""
+    with naming(path):
+        images = metadata.get("multiscales") or []
+        if not images or not images[0].get("datasets"):
+            raise CellsegError(f"{path}: {_what_instead(path, metadata)}")
+        version = str(metadata.get("version") or images[0].get("version") or VERSIONS[0])
+        if version not in VERSIONS:
+            raise CellsegError(
+                f"{path}: OME-Zarr version {version}; readable are {' and '.join(VERSIONS)}."
+            )
+        return dict(images[0])
+
+
+def _what_instead(path: Path, metadata: Mapping[str, Any]) -> str:
+    if "plate" in metadata:
+        return f"an OME-Zarr plate; give its fields, for example by the glob {path}/*/*/*."
+    if "well" in metadata:
+        return f"a well of an OME-Zarr plate; give its fields, for example by the glob {path}/*."
+    if "bioformats2raw.layout" in metadata:
+        return f"a collection of OME-Zarr images; give one of them, for example {path}/0."
+    return "not an OME-Zarr image: a zarr without multiscales metadata."
+
+
+def _axes(
+    path: Path, multiscale: Mapping[str, Any], array: zarr.Array[Any]
+) -> tuple[int | None, ...]:
+    """Return which axis of the array is t, c, z, y and x."""
+    kinds = {"time": "t", "channel": "c"}
+    names = [
+        kinds.get(axis.get("type", ""), str(axis["name"]).lower()) for axis in multiscale["axes"]
+    ]
+    lost = [
+        name
+        for name, size in zip(names, array.shape, strict=True)
+        if size > 1 and (name not in AXES or names.count(name) > 1)
+    ]
+    if lost or not {"y", "x"} <= set(names):
+        raise CellsegError(
+            f"{path}: axes {', '.join(names)}; readable are y and x, with t, c and z once each."
+        )
+    return tuple(names.index(name) if name in names else None for name in AXES)
+
+
+def _scale(entry: Mapping[str, Any], ndim: int) -> Sequence[float]:
+    """Return the scale that an image or one of its levels states; 1 where it states none."""
+    scales = [
+        each["scale"]
+        for each in entry.get("coordinateTransformations") or []
+        if each.get("type") == "scale" and "scale" in each
+    ]
+    return [float(factor) for factor in scales[0]] if scales else [1.0] * ndim
+
+
+def _voxel(
+    described: Sequence[Mapping[str, Any]],
+    axes: Sequence[int | None],
+    scales: Sequence[Sequence[float]],
+    planes: int,
+) -> Voxel | None:
+    z, y, x = (
+        None
+        if axis is None
+        else to_um(scales[0][axis] * scales[1][axis], described[axis].get("unit"))
+        for axis in axes[2:]
+    )
+    return to_voxel(z, y, x, planes)

@@ -1,0 +1,104 @@
+"""PixelSource: what a reader hands over, and the indexing that makes it a lazy array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models.errors import CellsegError
+
+Shape = tuple[int, int, int, int, int]
+Window = tuple[range, range, range, range, range]
+
+CHUNK_PX = 1024
+"""Side of the chunks that readers aim at, in px."""
+
+
+class PixelSource(Protocol):
+    """What a reader hands over: where the pixels are, and how to get some of them.
+
+    It goes to worker processes inside the dask graph, so it pickles: paths and
+    numbers, never an open file.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The input, as given."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """(T, C, Z, Y, X)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels in native byte order."""
+        ...
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels in five ranges of step 1, decoding only what lies under them."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Sliced:
+    """A `PixelSource` under the indexing that dask asks of an array."""
+
+    source: PixelSource
+    ndim = 5
+
+    @property
+    def shape(self) -> Shape:
+        """(T, C, Z, Y, X)."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels in native byte order."""
+        return self.source.dtype
+
+    def __getitem__(self, key: tuple[slice | int | list[int], ...]) -> NDArray[Any]:
+        """Index as numpy does, reading no more than the smallest window around what is asked."""
+        asked = [
+            np.atleast_1d(np.arange(size)[each]) for each, size in zip(key, self.shape, strict=True)
+        ]
+        if not all(map(len, asked)):
+            return np.broadcast_to(np.zeros((), self.dtype), self.shape)[tuple(key)]
+        with naming(self.source.path):
+            t, c, z, y, x = (range(int(axis.min()), int(axis.max()) + 1) for axis in asked)
+            found = self.source.read((t, c, z, y, x))
+        within: list[Any] = [
+            slice(None, None, each.step)
+            if isinstance(each, slice)
+            else np.asarray(each) - axis.min()
+            for each, axis in zip(key, asked, strict=True)
+        ]
+        part: NDArray[Any] = found[tuple(within)]
+        return part
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises in here into one line that names `path`."""
+    try:
+        yield
+    except CellsegError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CellsegError(
+            f"{path}: cannot be read: {reason[:200]} (damaged, or not what its name says?)"
+        ) from error
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return size in bytes and time of change in ns."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
