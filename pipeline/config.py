@@ -1,0 +1,116 @@
+"""Config: how this machine computes. Deleting config.toml never changes a label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cellseg.models.errors import CellsegError
+from cellseg.models.settings import Frozen
+from cellseg.pipeline.settings import Table, check, parse_value, read_toml
+
+__all__ = ["Config", "read_config"]
+
+DEFAULT_FILE = Path("config.toml")
+_VARIABLES = {
+    "device": "CELLSEG_DEVICE",
+    "precision": "CELLSEG_PRECISION",
+    "workers": "CELLSEG_WORKERS",
+    "threads": "CELLSEG_THREADS",
+}
+
+
+class Config(Frozen):
+    """How this machine computes; `read_config` gathers it."""
+
+    device: (
+        Literal["auto", "cpu", "cuda"]
+        | Annotated[str, Field(pattern=r"^cuda:\d+$", examples=["cuda:0"])]
+    ) = Field(
+        default="auto",
+        description='"auto" (the first GPU, or the CPU where there is none), "cpu", "cuda" or'
+        ' "cuda:N". A GPU that is asked for by name and missing is an error.',
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Arithmetic of the network; bfloat16 is faster and coarser."
+    )
+    workers: int = Field(default=1, ge=1, description="Processes that segment.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="torch threads in each worker; default: the cores shared out evenly.",
+    )
+
+    def torch_device(self) -> str:
+        """Return the torch device of this machine: ``cpu`` or ``cuda:N``.
+
+        Raises
+        ------
+        CellsegError
+            If a GPU is asked for that torch does not find.
+        """
+        if self.device == "cpu":
+            return "cpu"
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.device == "auto":
+            return "cuda:0" if count else "cpu"
+        index = int(self.device.partition(":")[2] or 0)
+        if index >= count:
+            raise CellsegError(_missing(self.device, count, torch.version.cuda))
+        return f"cuda:{index}"
+
+    def torch_threads(self) -> int:
+        """Return the torch threads of each worker."""
+        # Fewer than the machine has where a scheduler or container says so; not on macOS.
+        allowed = getattr(os, "sched_getaffinity", None)
+        cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+        return self.threads or max(1, cores // self.workers)
+
+
+def _missing(device: str, count: int, cuda: str | None) -> str:
+    """Return why there is no such GPU, and what to do."""
+    asked = f'device = "{device}"'
+    if count:
+        return f"{asked} but the last GPU that torch finds is cuda:{count - 1}. Set device to it."
+    if cuda is None:
+        why, remedy = "the installed torch is built without CUDA", "install one with CUDA"
+    else:
+        why, remedy = "torch finds no GPU", "see what nvidia-smi says"
+    return f'{asked} but {why}. Set device to "cpu" or "auto", or {remedy}.'
+
+
+def read_config(path: str | Path | None = None, **command_line: Any) -> Config:
+    """Gather the configuration.
+
+    The later wins: the defaults; the file; the environment (``CELLSEG_DEVICE``,
+    ``CELLSEG_PRECISION``, ``CELLSEG_WORKERS``, ``CELLSEG_THREADS``); the command line.
+
+    Parameters
+    ----------
+    path : path, optional
+        Must exist if given; else ``config.toml`` in the current directory, if there is one.
+    **command_line
+        Values by key; those that are None count as not given.
+
+    Raises
+    ------
+    CellsegError
+        One line: in which file, variable or option; what was got; what is allowed.
+    """
+    raw: Table = {}
+    file = DEFAULT_FILE if path is None else Path(path)
+    if path is not None or file.is_file():
+        raw = read_toml(file)
+    sources: dict[tuple[str, ...], str] = {}
+    for key, variable in _VARIABLES.items():
+        if text := os.environ.get(variable):
+            raw[key], sources[key,] = parse_value(text), variable
+    for key, value in command_line.items():
+        if value is not None:
+            raw[key], sources[key,] = value, f"--{key}"
+    return check(Config, raw, str(file), sources)

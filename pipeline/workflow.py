@@ -1,0 +1,335 @@
+"""Workflow: what is computed, as read from a TOML file; nothing in it depends on the machine."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
+
+from cellseg.models import MODELS
+from cellseg.models.errors import CellsegError, nearest
+from cellseg.models.settings import (
+    Frozen,
+    MaskRCNNSettings,
+    ModelSettings,
+    Percentile,
+    Range,
+    TrainSettings,
+    Unchanged,
+)
+from cellseg.pipeline.settings import Table, absolute, check, read_with
+
+__all__ = [
+    "Measure",
+    "Output",
+    "Stitch",
+    "Tiling",
+    "Workflow",
+    "read_training",
+    "read_workflow",
+]
+
+
+def _choose_model(value: Any) -> Any:
+    """Build the settings class that the table's name asks for."""
+    if not isinstance(value, Mapping):
+        return value
+    entry = MODELS.get(value.get("name", MaskRCNNSettings().name))
+    if entry is None:
+        raise ValueError(f"name = {json.dumps(value['name'])} is not one of {', '.join(MODELS)}.")
+    return entry.settings.model_validate_json(json.dumps(value), strict=True)
+
+
+def _low_below_high(value: Percentile | Range | Unchanged) -> Percentile | Range | Unchanged:
+    if not isinstance(value, Unchanged) and not 0 < value.high - value.low < math.inf:
+        raise ValueError(
+            f"low = {value.low:g} is not below high = {value.high:g}: no grey level would be left."
+        )
+    return value
+
+
+class Output(Frozen):
+    """`[output]`: where the results go and what is written beside labels and table."""
+
+    path: str = Field(
+        min_length=1,
+        description="Folder of the results; relative to where the command runs.",
+    )
+    csv: bool = Field(default=False, description="Also write the cell table as cells.csv.")
+    overview: bool = Field(
+        default=True, description="Also write a PNG with the cells outlined for each image."
+    )
+
+
+class Tiling(Frozen):
+    """`[tiling]`: the pieces in which a plane is segmented; they never show in the labels."""
+
+    size: int = Field(
+        default=1024,
+        ge=32,
+        le=16384,
+        description="Side of a tile's core, in px; larger needs more memory.",
+    )
+    halo: int = Field(
+        default=64,
+        ge=2,
+        le=16384,
+        description="Border read around a core, in px: at least the largest cell's diameter plus"
+        " the margin, or the cell is predicted again in a larger window.",
+    )
+    margin: int = Field(
+        default=4,
+        ge=1,
+        le=1024,
+        description="A cell that keeps this distance from the edge of what was read counts as"
+        " whole, in px.",
+    )
+
+    @model_validator(mode="after")
+    def _halo_fits(self) -> Tiling:
+        if self.halo <= self.margin:
+            raise ValueError(
+                f"halo = {self.halo} is not more than the margin ({self.margin} px)."
+                f" Set halo to {self.margin + 1} or more: the margin and the largest cell."
+            )
+        if self.halo > 4 * self.size:
+            raise ValueError(
+                f"halo = {self.halo} is more than four times the size ({self.size} px)."
+                f" Set halo to {4 * self.size} or less, or size to {-(-self.halo // 4)} or more."
+            )
+        return self
+
+
+class Stitch(Frozen):
+    """`[stitch]`: which objects of neighbouring tiles are one cell."""
+
+    overlap: float = Field(
+        default=0.4,
+        gt=0,
+        le=1,
+        description="Shared area over the smaller area, in the region both tiles read, from"
+        " which two objects are one cell.",
+    )
+    window_px: int = Field(
+        default=4096,
+        ge=64,
+        le=16384,
+        description="Largest side of the window in which a cell larger than the halo is"
+        " predicted again, in px; beyond it its pieces are joined.",
+    )
+
+
+class Measure(Frozen):
+    """`[measure]`: the columns of the cell table beside position, area and score."""
+
+    groups: tuple[str, ...] = Field(
+        default=("shape", "intensity"), description="Groups of columns to measure."
+    )
+
+
+class Workflow(Frozen):
+    """What is computed; `read_workflow` reads it from a file."""
+
+    images: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=1,
+        description="A file, a folder, a glob or a list of them; relative to the workflow file.",
+    )
+    output: Output
+    pattern: str | None = Field(
+        default=None,
+        description='How file names say well and site: "imagexpress", "cellprofiler" or a regular'
+        " expression with named groups well, site, channel.",
+    )
+    pixel_size_um: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Side of a pixel, in um; overrides what the images say.",
+    )
+    model: Annotated[SerializeAsAny[ModelSettings], BeforeValidator(_choose_model)] = (
+        MaskRCNNSettings()
+    )
+    normalise: Annotated[
+        Percentile | Range | Unchanged,
+        Field(discriminator="method"),
+        AfterValidator(_low_below_high),
+    ] = Percentile()
+    tiling: Tiling = Tiling()
+    stitch: Stitch = Stitch()
+    measure: Measure = Measure()
+
+    def toml(self) -> str:
+        """Return the workflow as TOML with every key; `read_workflow` reads it back as equal."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def read_workflow(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    images: Sequence[str | Path] = (),
+    output: str | Path | None = None,
+) -> Workflow:
+    """Read and check a workflow.
+
+    Parameters
+    ----------
+    path : path
+        The TOML file; its `images` are relative to its folder.
+    overrides : sequence of str
+        ``table.key=value`` each; the value as in TOML, bare words as text. Images among
+        them are relative to the current directory.
+    images : sequence of path
+        Used in place of the file's, relative to the current directory.
+    output : path, optional
+        Used in place of the file's `output.path`.
+
+    Returns
+    -------
+    Workflow
+        With every image path absolute.
+
+    Raises
+    ------
+    CellsegError
+        One line: where, what was got, what is allowed.
+    """
+    path = Path(path)
+    raw, sources = read_with(path, overrides, _expand_workflow)
+    if images:
+        raw["images"] = [str(image) for image in images]
+        sources["images",] = "command line"
+    if isinstance(table := raw.setdefault("output", {}), dict):
+        table.setdefault("path", f"results/{path.stem}")
+        if output is not None:
+            table["path"] = str(output)
+            sources["output", "path"] = "command line"
+    classes = _classes(Workflow, raw, str(path), sources)
+    workflow = check(Workflow, raw, str(path), sources, classes)
+    _check_groups(workflow.measure.groups, sources.get(("measure", "groups"), str(path)))
+    folder = Path.cwd() if ("images",) in sources else path.absolute().parent
+    found = tuple(absolute(entry, folder) for entry in workflow.images)
+    return workflow.model_copy(update={"images": found})
+
+
+def _check_groups(groups: Sequence[str], where: str) -> None:
+    # Late, so that to import a workflow stays cheap whatever a measurement needs.
+    from cellseg.pipeline.measure import MEASUREMENTS
+
+    for group in groups:
+        if group not in MEASUREMENTS:
+            raise CellsegError(
+                f"{where}: [measure] groups has {json.dumps(group)}, which is not known."
+                f"{nearest(group, MEASUREMENTS)} Known: {', '.join(MEASUREMENTS)}."
+            )
+
+
+def read_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainSettings:
+    """Read and check a training.
+
+    Parameters
+    ----------
+    path : path
+        The TOML file; its `images`, `labels` and `validation` are relative to its folder.
+    overrides : sequence of str
+        ``table.key=value`` each, as for `read_workflow`.
+
+    Returns
+    -------
+    TrainSettings
+        With every input path absolute.
+
+    Raises
+    ------
+    CellsegError
+        One line: where, what was got, what is allowed.
+    """
+    path = Path(path)
+    raw, sources = read_with(path, overrides, _expand_training)
+    classes = _classes(TrainSettings, raw, str(path), sources)
+    training = check(TrainSettings, raw, str(path), sources, classes)
+    if problem := _training_problem(training):
+        raise CellsegError(f"{path}: {problem}")
+    inputs: Table = {}
+    for key in ("images", "labels", "validation"):
+        folder = Path.cwd() if (key,) in sources else path.absolute().parent
+        value = getattr(training, key)
+        if isinstance(value, tuple):
+            inputs[key] = tuple(absolute(entry, folder) for entry in value)
+        elif isinstance(value, str):
+            inputs[key] = absolute(value, folder)
+    return training.model_copy(update=inputs)
+
+
+def _training_problem(training: TrainSettings) -> str | None:
+    """Return what does not fit together in a training, if anything."""
+    if (images := len(training.images)) != (labels := len(training.labels)):
+        return f"images has {images} folders and labels {labels}. Give one of each, in order."
+    if isinstance(training.validation, float) and not 0 <= training.validation < 1:
+        return f"validation = {training.validation:g} is not a fraction from 0 to below 1."
+    if not 0 < training.zoom[0] <= training.zoom[1]:
+        return f"zoom = {list(training.zoom)} is not a range above 0, the smaller number first."
+    try:
+        _low_below_high(training.normalise)
+    except ValueError as error:
+        return f"[normalise] {error}"
+    return None
+
+
+def _expand_workflow(raw: Table) -> None:
+    """Write the shorthands out: text for a list of one, text for the output's path."""
+    if isinstance(raw.get("images"), str):
+        raw["images"] = [raw["images"]]
+    if isinstance(raw.get("output"), str):
+        raw["output"] = {"path": raw["output"]}
+
+
+def _expand_training(raw: Table) -> None:
+    for key in ("images", "labels"):
+        if isinstance(raw.get(key), str):
+            raw[key] = [raw[key]]
+
+
+def _classes(
+    settings: type[Frozen], raw: Table, where: str, sources: Mapping[tuple[str, ...], str]
+) -> dict[str, type[BaseModel]]:
+    """Return the class that each table asks for by name, written into `raw` where it is left out.
+
+    Raises
+    ------
+    CellsegError
+        If there is no class of that name.
+    """
+    chosen = {}
+    for table, (tag, classes) in _choices().items():
+        node = raw.get(table, {})
+        if table not in settings.model_fields or not isinstance(node, dict):
+            continue
+        word = node.setdefault(tag, settings.model_fields[table].default.model_dump()[tag])
+        if word not in list(classes):
+            got = json.dumps(word, default=str)
+            raise CellsegError(
+                f"{sources.get((table, tag), where)}: [{table}] {tag} = {got} is not known."
+                f"{nearest(str(word), classes)} Known: {', '.join(sorted(classes))}."
+            )
+        chosen[table] = classes[word]
+    return chosen
+
+
+def _choices() -> dict[str, tuple[str, dict[str, type[BaseModel]]]]:
+    """Return, for each table of several classes, the key that names the class, and them by name."""
+    return {
+        "model": ("name", {name: entry.settings for name, entry in MODELS.items()}),
+        "normalise": ("method", {"percentile": Percentile, "range": Range, "none": Unchanged}),
+    }

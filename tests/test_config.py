@@ -1,0 +1,135 @@
+"""Config: which source wins, what is refused and where, and that a missing GPU is an error."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cellseg.models import CellsegError
+from cellseg.pipeline.config import Config, read_config
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for key in Config.model_fields:
+        monkeypatch.delenv(f"CELLSEG_{key.upper()}", raising=False)
+    return tmp_path
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, count: int, built: str | None = "12.8") -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.version, "cuda", built)
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    assert read_config() == Config()
+
+
+def test_the_shipped_file_holds_the_defaults_and_names_every_key() -> None:
+    text = (ROOT / "config.toml").read_text(encoding="utf-8")
+    assert read_config(ROOT / "config.toml") == Config()
+    assert set(tomllib.loads(text.replace("# threads", "threads"))) == set(Config.model_fields)
+
+
+def test_file_then_environment_then_command_line_win(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "config.toml").write_text('device = "cuda"\nworkers = 2\nthreads = 2\n')
+    monkeypatch.setenv("CELLSEG_WORKERS", "3")
+    monkeypatch.setenv("CELLSEG_THREADS", "3")
+    monkeypatch.setenv("CELLSEG_PRECISION", "bfloat16")
+    got = read_config(threads=4, device=None)
+    assert got == Config(device="cuda", workers=3, threads=4, precision="bfloat16")
+
+
+def test_a_named_file_is_read_in_place_of_the_one_here(here: Path) -> None:
+    (here / "config.toml").write_text("workers = 2\n")
+    (here / "other.toml").write_text("threads = 5\n")
+    assert read_config("other.toml") == Config(threads=5)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "command_line", "words"),
+    [
+        ("workers = 0", {}, {}, ["config.toml: workers = 0 is not a whole number of at least 1"]),
+        ("worker = 1", {}, {}, ["config.toml: worker ", "Did you mean workers?", "threads"]),
+        ("workers = 1.5", {}, {}, ["config.toml: workers = 1.5 is not a whole number"]),
+        ("workers = true", {}, {}, ["workers = true is not a whole number"]),
+        ("workers = \nthreads = 1", {}, {}, ["config.toml: not valid TOML", "line 1"]),
+        ('device = "gpu"', {}, {}, ['device = "gpu" is not "auto" or "cpu" or "cuda"', "cuda:0"]),
+        ('device = "cuda:"', {}, {}, ['device = "cuda:" is not']),
+        ("", {"WORKERS": "many"}, {}, ['CELLSEG_WORKERS: workers = "many" is not a whole']),
+        ("", {"PRECISION": "float16"}, {}, ["CELLSEG_PRECISION", '"float32" or "bfloat16"']),
+        ("", {}, {"threads": 0}, ["--threads: threads = 0 is not a whole number of at least 1"]),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line_with_its_source(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    environment: dict[str, str],
+    command_line: dict[str, Any],
+    words: list[str],
+) -> None:
+    (here / "config.toml").write_text(file)
+    for key, value in environment.items():
+        monkeypatch.setenv(f"CELLSEG_{key}", value)
+    with pytest.raises(CellsegError) as caught:
+        read_config(**command_line)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_named_file_must_exist() -> None:
+    with pytest.raises(CellsegError, match=r"^mine\.toml: no such file"):
+        read_config("mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "expected"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda:0"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 1, "cuda:0"),
+        ("cuda:1", 2, "cuda:1"),
+    ],
+)
+def test_the_device_is_the_one_asked_for(
+    monkeypatch: pytest.MonkeyPatch, device: str, count: int, expected: str
+) -> None:
+    gpus(monkeypatch, count)
+    assert Config(device=device).torch_device() == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "built", "words"),
+    [
+        ("cuda", 0, "12.8", ["torch finds no GPU", 'Set device to "cpu"']),
+        ("cuda:0", 0, None, ["built without CUDA", 'Set device to "cpu"']),
+        ("cuda:2", 2, "12.8", ["the last GPU", "cuda:1"]),
+    ],
+)
+def test_a_gpu_that_is_missing_is_an_error_and_never_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, count: int, built: str | None, words: list[str]
+) -> None:
+    gpus(monkeypatch, count, built)
+    with pytest.raises(CellsegError) as caught:
+        Config(device=device).torch_device()
+    assert all(word in str(caught.value) for word in [f'device = "{device}"', *words])
+
+
+def test_the_cores_are_shared_out_and_never_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert Config().torch_threads() == 8
+    assert Config(workers=3).torch_threads() == 2
+    assert Config(workers=20).torch_threads() == 1
+    assert Config(workers=3, threads=7).torch_threads() == 7
