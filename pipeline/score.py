@@ -1,0 +1,437 @@
+"""Labels against ground truth: average precision, F1 and panoptic quality.
+
+Cells are matched one to one where their intersection over union (IoU) reaches
+a threshold: as many pairs as possible, and of those choices the one with the
+highest sum of IoU. Above 0.5 there is no choice; at 0.5 two halves of a cell
+may tie; below, a cell may have several candidates.
+
+Sources: average precision as TP / (TP + FP + FN), Caicedo et al., "Nucleus
+segmentation across imaging experiments: the 2018 Data Science Bowl", Nature
+Methods 2019, and Schmidt et al., "Cell detection with star-convex polygons",
+MICCAI 2018, section 3; panoptic quality, Kirillov et al., "Panoptic
+segmentation", CVPR 2019, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models.errors import CellsegError, nearest
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Those of table 1 in Schmidt et al.
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+ALL = "(all)"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many cells were found, at one IoU threshold.
+
+    Scores of several images add up to the score over all their cells, as
+    StarDist's ``matching_dataset(by_image=False)``. A ratio without a
+    denominator is 1 where neither side has a cell, else 0.
+
+    Parameters
+    ----------
+    threshold : float
+        Two cells match from this IoU on, in (0, 1].
+    true_positive, false_positive, false_negative : int
+        Matched pairs, labels without a partner, true cells without a partner.
+    matched_iou : float
+        Sum of the IoU of the matched pairs.
+    """
+
+    threshold: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    matched_iou: float
+
+    def __add__(self, other: Score) -> Score:
+        if self.threshold != other.threshold:
+            raise ValueError(f"scores at IoU {self.threshold} and {other.threshold} do not add up")
+        return Score(
+            self.threshold,
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+            self.matched_iou + other.matched_iou,
+        )
+
+    def _ratio(self, part: float, whole: float) -> float:
+        """Return `part / whole`, by the convention for empty images where that is undefined."""
+        if whole == 0:
+            return float(self.true_positive + self.false_positive + self.false_negative == 0)
+        return part / whole
+
+    @property
+    def average_precision(self) -> float:
+        """TP / (TP + FP + FN)."""
+        found = self.true_positive
+        return self._ratio(found, found + self.false_positive + self.false_negative)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP)."""
+        return self._ratio(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN)."""
+        return self._ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def _mean_cells(self) -> float:
+        """Mean of the numbers of cells on the two sides."""
+        return self.true_positive + (self.false_positive + self.false_negative) / 2
+
+    @property
+    def f1(self) -> float:
+        """TP / (TP + FP / 2 + FN / 2)."""
+        return self._ratio(self.true_positive, self._mean_cells)
+
+    @property
+    def panoptic_quality(self) -> float:
+        """Sum of the matched IoU / (TP + FP / 2 + FN / 2)."""
+        return self._ratio(self.matched_iou, self._mean_cells)
+
+    @property
+    def mean_matched_iou(self) -> float:
+        """Sum of the matched IoU / TP."""
+        return self._ratio(self.matched_iou, self.true_positive)
+
+    def row(self) -> dict[str, float]:
+        """Return the score as ``iou, tp, fp, fn, ap, f1, pq, precision, recall``."""
+        return {
+            "iou": self.threshold,
+            "tp": self.true_positive,
+            "fp": self.false_positive,
+            "fn": self.false_negative,
+            "ap": self.average_precision,
+            "f1": self.f1,
+            "pq": self.panoptic_quality,
+            "precision": self.precision,
+            "recall": self.recall,
+        }
+
+
+def match(
+    labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> list[Score]:
+    """Score one label image.
+
+    Parameters
+    ----------
+    labels, truth : integer arrays of one shape
+        A plane or a volume each; 0 is background, every other value a cell.
+    thresholds : sequence of float
+        In (0, 1].
+
+    Returns
+    -------
+    list of Score
+        One per threshold. Memory grows with the pixels and the overlapping
+        pairs, never with cells times cells.
+
+    Raises
+    ------
+    CellsegError
+        If shapes differ, an image is not of integers, or a threshold is out of range.
+    """
+    _check(labels, truth, thresholds)
+    own, true, lengths = _runs(labels, truth)
+    own_areas, true_areas = np.bincount(own, lengths, 1), np.bincount(true, lengths, 1)
+    both = (own > 0) & (true > 0)
+    keys, inverse = np.unique(own[both] * len(true_areas) + true[both], return_inverse=True)
+    shared = np.bincount(inverse, lengths[both], minlength=len(keys))
+    rows, columns = np.divmod(keys, len(true_areas))
+    iou = shared / (own_areas[rows] + true_areas[columns] - shared)
+    scores = []
+    for threshold in thresholds:
+        near = iou >= threshold
+        matched = _assign(rows[near], columns[near], iou[near])
+        count = len(matched)
+        scores.append(
+            Score(
+                float(threshold),
+                count,
+                int(np.count_nonzero(own_areas[1:])) - count,
+                int(np.count_nonzero(true_areas[1:])) - count,
+                fsum(matched),  # exact, so the numbering of the cells changes no bit
+            )
+        )
+    return scores
+
+
+def pool(scores: Iterable[Sequence[Score]]) -> list[Score]:
+    """Add the scores of several images, threshold by threshold; of none, return none."""
+    pooled: list[Score] = []
+    for image in scores:
+        pooled = [a + b for a, b in zip(pooled, image, strict=True)] if pooled else list(image)
+    return pooled
+
+
+def _check(labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float]) -> None:
+    """Refuse what cannot be scored."""
+    for side, image in (("labels", labels), ("truth", truth)):
+        if image.dtype.kind not in "iu":
+            raise CellsegError(
+                f"{side}: pixels are {image.dtype}, label images need integers."
+                " Give a label image: 0 for background, one number for each cell."
+            )
+    if labels.shape != truth.shape:
+        raise CellsegError(
+            f"labels {labels.shape} and truth {truth.shape} differ in shape."
+            " Give label images of the same plane or volume."
+        )
+    for threshold in thresholds:
+        if not 0 < threshold <= 1:
+            raise CellsegError(
+                f"IoU threshold {threshold} is out of range. Give values above 0 and up to 1."
+            )
+
+
+def _runs(labels: NDArray[Any], truth: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
+    """Cut two images into runs of one label and one true cell; return both and the lengths.
+
+    Cells are numbered from 1 and 0 is background. Runs are many fewer than
+    pixels, so what follows is fast.
+    """
+    own, true = labels.ravel(), truth.ravel()
+    start = np.ones(own.size, bool)
+    np.not_equal(own[1:], own[:-1], out=start[1:])
+    start[1:] |= true[1:] != true[:-1]
+    at = np.flatnonzero(start)
+    lengths = np.diff(at, append=own.size)
+    return _number(own[at]), _number(true[at]), lengths
+
+
+def _number(values: NDArray[Any]) -> Integers:
+    """Replace each value but 0 by its rank, from 1 on."""
+    number = np.unique(values, return_inverse=True)[1] + 1
+    number[values == 0] = 0
+    return number
+
+
+def _assign(rows: Integers, columns: Integers, iou: Floats) -> Floats:
+    """Return the IoU of the pairs in the best one-to-one choice among the given pairs.
+
+    Parameters
+    ----------
+    rows, columns : int64 (P,)
+        Label and true cell of each pair, sorted by row, then column.
+    iou : float64 (P,)
+        Their IoU.
+    """
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+    rest = ~alone
+    if not rest.any():
+        return iou
+    chosen = _assign_contested(_number(rows[rest] + 1), _number(columns[rest] + 1), iou[rest])
+    return np.concatenate([iou[alone], chosen])
+
+
+def _assign_contested(rows: Integers, columns: Integers, iou: Floats) -> Floats:
+    """Do the work of `_assign` for rows and columns that are numbered from 1 without a gap."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    height, width = int(rows.max()), int(columns.max())
+    own = np.arange(height)
+    # A column for each row, at cost 2, means "no partner". A pair costs 1, less a share of its
+    # IoU that adds up to under 1/2, so one more pair always outweighs any gain in IoU.
+    costs = np.concatenate([1 - iou / (2 * height), np.full(height, 2.0)])
+    graph = csr_array(
+        (costs, (np.concatenate([rows - 1, own]), np.concatenate([columns - 1, width + own]))),
+        shape=(height, width + height),
+    )
+    row, column = min_weight_full_bipartite_matching(graph)
+    key = (row * width + column)[column < width]
+    chosen: Floats = iou[np.searchsorted((rows - 1) * width + columns - 1, key)]
+    return chosen
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The scores of one pair of label images, one per threshold."""
+
+    name: str
+    labels: Path
+    truth: Path
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of all pairs, and the names that have no partner on the other side."""
+
+    images: tuple[ImageScores, ...]
+    unpaired_labels: tuple[str, ...]
+    unpaired_truth: tuple[str, ...]
+
+    @property
+    def pooled(self) -> list[Score]:
+        """The scores over all cells of all images."""
+        return pool(image.scores for image in self.images)
+
+    def table(self) -> list[dict[str, str | float]]:
+        """Return a row for each image and threshold, and last those of ``(all)`` images."""
+        groups = [(image.name, image.scores) for image in self.images]
+        groups.append((ALL, tuple(self.pooled)))
+        return [{"image": name, **score.row()} for name, scores in groups for score in scores]
+
+    def document(self) -> dict[str, Any]:
+        """Return the same as one object for JSON."""
+        return {
+            "pooled": [score.row() for score in self.pooled],
+            "images": [
+                {
+                    "image": image.name,
+                    "labels": str(image.labels),
+                    "truth": str(image.truth),
+                    "scores": [score.row() for score in image.scores],
+                }
+                for image in self.images
+            ],
+            "unpaired": {"labels": self.unpaired_labels, "truth": self.unpaired_truth},
+        }
+
+
+def evaluate_paths(
+    labels: Path,
+    truth: Path,
+    thresholds: Sequence[float] = THRESHOLDS,
+    names: Sequence[str] | None = None,
+) -> Evaluation:
+    """Score label images on disk.
+
+    Parameters
+    ----------
+    labels, truth : Path
+        A label image (TIFF or OME-Zarr), a folder of them, or a results
+        folder of cellseg. Two images are a pair whatever they are called; in
+        folders images pair by name without suffix, letter by letter.
+    thresholds : sequence of float
+        See `match`.
+    names : sequence of str, optional
+        Score only these images, each a file name or a name without suffix.
+
+    Raises
+    ------
+    CellsegError
+        If nothing pairs, a name is on neither side, or a pair cannot be scored.
+    """
+    own, true = find_label_images(labels), find_label_images(truth)
+    if _is_image(labels) and _is_image(truth):
+        true = dict(zip(own, true.values(), strict=True))
+    wanted = own.keys() | true.keys()
+    if names is not None:
+        wanted = _select(names, wanted)
+    paired = sorted(wanted & own.keys() & true.keys())
+    if not paired:
+        raise CellsegError(
+            f"{labels}, {truth}: no label image has one of the same name as its truth"
+            f" (labels {_examples(own)}; truth {_examples(true)})."
+            " Give the two of a pair one name; only the suffix may differ."
+        )
+    return Evaluation(
+        tuple(_score_pair(name, own[name], true[name], thresholds) for name in paired),
+        tuple(sorted((wanted & own.keys()) - true.keys())),
+        tuple(sorted((wanted & true.keys()) - own.keys())),
+    )
+
+
+def find_label_images(path: Path) -> dict[str, Path]:
+    """Return the label images at `path`, by name without suffix, as `evaluate_paths` finds them.
+
+    Raises
+    ------
+    CellsegError
+        If there is none, or two have one name.
+    """
+    if _is_image(path):
+        return {_stem(path.name): path}
+    if not path.is_dir():
+        raise CellsegError(
+            f"{path}: no such label image or folder. Give TIFF or OME-Zarr label images,"
+            " a folder of them, or a results folder of cellseg."
+        )
+    found = {file.parent.name: file for file in sorted(path.glob("images/*/labels.zarr"))}
+    for file in () if found else sorted(path.iterdir()):
+        if not _is_image(file):
+            continue
+        name = _stem(file.name)
+        if name in found:
+            raise CellsegError(
+                f"{path}: {found[name].name} and {file.name} have one name. Remove one of them."
+            )
+        found[name] = file
+    if not found:
+        raise CellsegError(
+            f"{path}: no label images. Give TIFF or OME-Zarr label images, a folder of them,"
+            " or a results folder of cellseg."
+        )
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    """Whether `path` is one image in a format that cellseg reads."""
+    from cellseg.pipeline.image import reader_of
+
+    return path.exists() and reader_of(path) is not None
+
+
+def _stem(name: str) -> str:
+    """Return a file name without its suffix, `.ome` before it included."""
+    from cellseg.pipeline.image import READERS
+
+    stem, dot, suffix = name.rpartition(".")
+    if f"{dot}{suffix.lower()}" not in READERS:
+        return name
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def _select(names: Sequence[str], known: set[str]) -> set[str]:
+    """Return the known names among which each of `names` must be."""
+    wanted = {_stem(name) for name in names}
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise CellsegError(
+            f"{unknown[0]}: neither the labels nor the truth have an image of this name."
+            f"{nearest(unknown[0], known)} Known: {_examples(sorted(known))}."
+        )
+    return wanted
+
+
+def _examples(names: Iterable[str]) -> str:
+    """Return the first two names, for a message."""
+    first = list(names)
+    return ", ".join(first[:2]) + (f" and {len(first) - 2} more" if len(first) > 2 else "")
+
+
+def _score_pair(name: str, labels: Path, truth: Path, thresholds: Sequence[float]) -> ImageScores:
+    """Read and score one pair."""
+    own, true = _read(labels), _read(truth)
+    try:
+        scores = match(own, true, thresholds)
+    except CellsegError as error:
+        raise CellsegError(f"{labels} against {truth}: {error}") from error
+    return ImageScores(name, labels, truth, tuple(scores))
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Return a label image without the axes of length 1 that precede its rows."""
+    from cellseg.pipeline.image import open_image
+
+    pixels = np.asarray(open_image(path).pixels)
+    return pixels.squeeze(tuple(axis for axis in range(pixels.ndim - 2) if pixels.shape[axis] == 1))
