@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
-import zarr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.score import THRESHOLDS, Score, evaluate_paths, find_label_images, match, pool
+from cellseg.pipeline.score import Score, match, pool
 
 Labels = NDArray[Any]
 
@@ -174,108 +170,3 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     with pytest.raises(CellsegError, match=message):
         match(labels, truth, thresholds)
-
-
-def squares(count: int, dtype: str = "uint16") -> Labels:
-    labels = np.zeros((12, 12), dtype)
-    for index in range(count):
-        labels[1:4, 4 * index : 4 * index + 3] = index + 1
-    return labels
-
-
-def write(path: Path, labels: Labels) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, labels)
-    return path
-
-
-def write_zarr(path: Path, labels: Labels) -> Path:
-    """A label image as OME-Zarr 0.5, as cellseg writes it."""
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    group.create_array("0", data=labels)
-    axes = [{"name": axis, "type": "space"} for axis in "yx"]
-    scale = {"type": "scale", "scale": [1.0, 1.0]}
-    dataset: dict[str, Any] = {"path": "0", "coordinateTransformations": [scale]}
-    multiscale: dict[str, Any] = {"name": "cells", "axes": axes, "datasets": [dataset]}
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": {}}
-    return path
-
-
-def test_folders_pair_by_name(tmp_path: Path) -> None:
-    for name, count in (("a.tif", 3), ("b.TIFF", 2), ("only_here.tif", 1)):
-        write(tmp_path / "labels" / name, squares(count))
-    for name, count in (("a.ome.tif", 3), ("b.tif", 3), ("A.tif", 1), ("a_GUID.tif", 1)):
-        write(tmp_path / "truth" / name, squares(count))
-    (tmp_path / "labels" / "notes.txt").write_text("not an image")
-    got = evaluate_paths(tmp_path / "labels", tmp_path / "truth", [0.5, 0.9])
-    assert [image.name for image in got.images] == ["a", "b"]
-    assert got.unpaired_labels == ("only_here",)
-    assert got.unpaired_truth == ("A", "a_GUID")
-    assert got.images[1].scores == (Score(0.5, 2, 0, 1, 2.0), Score(0.9, 2, 0, 1, 2.0))
-    assert got.pooled == [Score(0.5, 5, 0, 1, 5.0), Score(0.9, 5, 0, 1, 5.0)]
-    table = got.table()
-    assert [(row["image"], row["iou"]) for row in table] == [
-        (name, iou) for name in ("a", "b", "(all)") for iou in (0.5, 0.9)
-    ]
-    assert list(table[0]) == ["image", "iou", "tp", "fp", "fn", *RATIOS]
-    assert table[-1]["ap"] == 5 / 6
-    document = json.loads(json.dumps(got.document()))
-    assert document["pooled"][0]["recall"] == 5 / 6
-    assert document["images"][0]["labels"] == str(tmp_path / "labels" / "a.tif")
-    assert document["unpaired"] == {"labels": ["only_here"], "truth": ["A", "a_GUID"]}
-
-
-def test_names_select_images(tmp_path: Path) -> None:
-    for name in ("a.tif", "b.tif", "c.tif"):
-        write(tmp_path / "labels" / name, squares(2))
-        write(tmp_path / "truth" / name, squares(2))
-    write(tmp_path / "truth" / "d.tif", squares(2))
-    folders = tmp_path / "labels", tmp_path / "truth"
-    got = evaluate_paths(*folders, [0.5], names=["c.tif", "a", "d.tif"])
-    assert [image.name for image in got.images] == ["a", "c"]
-    assert got.unpaired_truth == ("d",)
-    with pytest.raises(CellsegError, match="cc: neither"):
-        evaluate_paths(*folders, [0.5], names=["a", "cc"])
-
-
-def test_two_files_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
-    labels = write(tmp_path / "mine.tif", squares(2, "uint8"))
-    truth = write(tmp_path / "theirs.tiff", squares(3)[None])
-    got = evaluate_paths(labels, truth, [0.5])
-    assert [(image.name, image.scores) for image in got.images] == [
-        ("mine", (Score(0.5, 2, 0, 1, 2.0),))
-    ]
-    assert len(evaluate_paths(labels, truth).pooled) == len(THRESHOLDS)
-
-
-@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint16"])
-def test_a_results_folder_and_ome_zarr(tmp_path: Path, dtype: str) -> None:
-    for name, count in (("w_A01", 1), ("w.A02", 3)):
-        write_zarr(tmp_path / "results" / "images" / name / "labels.zarr", squares(count, dtype))
-        write(tmp_path / "truth" / f"{name}.tif", squares(3, dtype))
-    got = evaluate_paths(tmp_path / "results", tmp_path / "truth", [0.5])
-    assert [(i.name, i.scores[0].true_positive) for i in got.images] == [("w.A02", 3), ("w_A01", 1)]
-    write_zarr(tmp_path / "zarrs" / "w_A01.ome.zarr", squares(1, dtype))
-    again = evaluate_paths(tmp_path / "results", tmp_path / "zarrs", [0.5])
-    assert again.pooled == [Score(0.5, 1, 0, 0, 1.0)]
-
-
-def test_bad_paths_are_named(tmp_path: Path) -> None:
-    labels = write(tmp_path / "labels" / "a.tif", squares(1))
-    truth = write(tmp_path / "truth" / "b.tif", squares(1))
-    with pytest.raises(CellsegError, match=r"no label image has one of the same name.*a; truth b"):
-        evaluate_paths(labels.parent, truth.parent)
-    with pytest.raises(CellsegError, match="nowhere: no such"):
-        evaluate_paths(tmp_path / "nowhere", truth)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CellsegError, match="empty: no label images"):
-        find_label_images(tmp_path / "empty")
-    write(labels.parent / "a.tiff", squares(1))
-    with pytest.raises(CellsegError, match=r"a\.tif and a\.tiff have one name"):
-        find_label_images(labels.parent)
-    wide = write(tmp_path / "wide.tif", np.zeros((12, 13), np.uint8))
-    with pytest.raises(CellsegError, match=r"wide\.tif against .*b\.tif: .* differ in shape"):
-        evaluate_paths(wide, truth)
-    grey = write(tmp_path / "grey.tif", np.zeros((12, 12), np.float32))
-    with pytest.raises(CellsegError, match=r"grey\.tif against .*: labels: pixels are float32"):
-        evaluate_paths(grey, truth)
