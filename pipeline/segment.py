@@ -1,0 +1,169 @@
+"""A segmenter over tiles: what one image looks like to it, and what it finds in a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Segmenter, load_model
+from cellseg.models.normalise import Normalisation, decide
+from cellseg.models.settings import ModelSettings
+from cellseg.pipeline.config import Config
+from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.plate import Field
+from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.workflow import Workflow
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model of the workflow, loaded where and when it is first used, once in a process."""
+
+    settings: ModelSettings
+    config: Config
+
+    def loaded(self) -> Segmenter:
+        """Return the model itself."""
+        return _loaded(self)
+
+    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+        """Return the objects of each plane; see `cellseg.models.Segmenter`."""
+        return self.loaded().segment(planes)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: NamedModel) -> Segmenter:
+    if not MODELS[model.settings.name].neural:
+        return load_model(model.settings)
+    import torch
+
+    torch.set_num_threads(model.config.torch_threads())
+    return load_model(model.settings, model.config.torch_device(), model.config.precision)
+
+
+@lru_cache(maxsize=4)
+def opened(source: Field) -> Image:
+    """Return the image of a field, opened once in a process."""
+    image = open_image(source.path)
+    if source.channel is not None and image.channels == ("0",):
+        image = replace(image, channels=(source.channel,))
+    return image
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image as the model sees it; small, and sent to the workers.
+
+    Parameters
+    ----------
+    source : Field
+        Which image.
+    workflow : Workflow
+        What is done with it.
+    segmenter : Segmenter
+        The model; once `prepare` is through, fitted to this image.
+    key : str
+        Identifies the input and everything that decides its instances.
+    normalisation : Normalisation or None
+        Set by `prepare`.
+    """
+
+    source: Field
+    workflow: Workflow
+    segmenter: Segmenter = field(repr=False)
+    key: str
+    normalisation: Normalisation | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the image in the results."""
+        return self.source.name
+
+    @property
+    def image(self) -> Image:
+        """The lazy image."""
+        return opened(self.source)
+
+    @property
+    def voxel_um(self) -> tuple[float, float, float] | None:
+        """Size of a voxel (z, y, x) in um, if the workflow or the image says so."""
+        side = self.workflow.pixel_size_um
+        if side is None:
+            return self.image.voxel
+        return (self.image.voxel[0] if self.image.voxel else 1.0, side, side)
+
+    @property
+    def planes(self) -> int:
+        """Number of planes, t by t and in them z by z."""
+        return int(self.image.pixels.shape[0] * self.image.pixels.shape[2])
+
+    @property
+    def grid(self) -> Grid:
+        """The tiles of each plane."""
+        height, width = self.image.pixels.shape[3:]
+        tiling = self.workflow.tiling
+        return Grid(Box(0, 0, int(height), int(width)), tiling.size, tiling.halo)
+
+    @property
+    def model_channels(self) -> tuple[int, ...]:
+        """Numbers of the channels that the model sees."""
+        return tuple(self.image.channel_index(c) for c in self.workflow.model.channels)
+
+    def plane(self, number: int) -> tuple[int, int]:
+        """Return t and z of a plane."""
+        return divmod(number, int(self.image.pixels.shape[2]))
+
+    def prepare(self) -> Scene:
+        """Decide, once for the whole image, its normalisation and what else the model asks for.
+
+        The samples follow from the image alone, never from the tiling.
+        """
+        sample: list[NDArray[np.generic]] = []
+        for number in sorted({0, self.planes // 2, self.planes - 1}):
+            t, z = self.plane(number)
+            sample += sample_windows(self.image, self.model_channels, t, z)
+        for window in sample:
+            self._check_finite(window, "a sample of the image")
+        normalisation = decide(self.workflow.normalise, sample)
+        segmenter = self.segmenter
+        model = segmenter
+        if isinstance(segmenter, NamedModel):
+            model = segmenter.loaded()
+        if isinstance(model, FitsImage):
+            segmenter = model.fit([normalisation.apply(window) for window in sample])
+        return replace(self, normalisation=normalisation, segmenter=segmenter)
+
+    def segment(self, plane: int, window: Box) -> Instances:
+        """Return what the model finds in a window of a plane, boxes in px of the plane.
+
+        Masks share no pixel.
+
+        Raises
+        ------
+        CellsegError
+            If the image cannot be read, or holds NaN or infinite pixels there.
+        """
+        assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
+        t, z = self.plane(plane)
+        pixels = self.image.read(t, z, window, self.model_channels)
+        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
+        self._check_finite(pixels, where)
+        (found,) = self.segmenter.segment([self.normalisation.apply(pixels)])
+        return found.disjoint().shifted(window.y0, window.x0)
+
+    def _check_finite(self, pixels: NDArray[np.generic], where: str) -> None:
+        if pixels.dtype.kind != "f":
+            return
+        bad = ~np.isfinite(pixels.astype(np.float64))
+        if bad.any():
+            channel, y, x = (int(axis[0]) for axis in bad.nonzero())
+            name = self.image.channels[self.model_channels[channel]]
+            raise CellsegError(
+                f"{self.image.source}: {np.count_nonzero(bad)} NaN or infinite pixels in {where},"
+                f" the first in channel {name} at y={y}, x={x} from there."
+                " Replace them before the run."
+            )
