@@ -1,0 +1,49 @@
+"""From images to cells.
+
+workflow.toml -> Workflow, config.toml -> Config
+discover      -> the images of a folder, glob or list, with well and site
+segment       tile by tile -> instances, one file a tile, the unit of resume
+stitch        instances of neighbouring tiles -> one decision for each cell
+paint         cells -> a label image with its pyramid, region by region
+measure       labels and pixels -> one row a cell
+results       the folder that holds it all
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellseg.models.errors import CellsegError
+    from cellseg.pipeline.config import Config, read_config
+    from cellseg.pipeline.stages import Result, run
+    from cellseg.pipeline.workflow import Workflow, read_workflow
+
+__all__ = [
+    "CellsegError",
+    "Config",
+    "Result",
+    "Workflow",
+    "read_config",
+    "read_workflow",
+    "run",
+]
+
+_HOMES = {
+    "CellsegError": "cellseg.models.errors",
+    "Config": "cellseg.pipeline.config",
+    "Result": "cellseg.pipeline.stages",
+    "Workflow": "cellseg.pipeline.workflow",
+    "read_config": "cellseg.pipeline.config",
+    "read_workflow": "cellseg.pipeline.workflow",
+    "run": "cellseg.pipeline.stages",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: `cellseg --help` must not wait for dask."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
