@@ -1,0 +1,290 @@
+"""The command `cellseg`: parses, calls, prints; nothing else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cellseg.models.errors import CellsegError
+
+if TYPE_CHECKING:
+    from cellseg.pipeline.stages import Plan, Result, Run
+
+PLAIN_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
+SOME = 10
+
+
+class OneLine(click.Group):
+    """A group whose commands end in one line, whatever the user's mistake was."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit code 2 for what the user can mend, 1 for a machine that cannot."""
+        try:
+            return super().invoke(ctx)
+        except CellsegError as error:
+            click.echo(f"cellseg: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            click.echo(f"cellseg: {error.filename or 'file'}: {error.strerror or error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("cellseg: stopped. The same command goes on from here.", err=True)
+            ctx.exit(130)
+
+
+settings_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Set a key of the file, as in --set tiling.size=512; may be repeated.",
+)
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="How this machine computes. Default: config.toml here, if there is one.",
+)
+device_option = click.option("--device", help='"auto", "cpu", "cuda" or "cuda:N".')
+
+
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cellseg")
+def main() -> None:
+    """Segment the cells of slides and plates: labels, a table with a row a cell, and a picture.
+
+    Start with `cellseg run workflows/quickstart.toml`.
+    """
+
+
+@main.command()
+@click.argument("workflow", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[INPUT]...")
+@click.option("-o", "--output", help="Folder of the results, in place of the workflow's.")
+@settings_option
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and compute nothing.")
+@click.option("--fresh", is_flag=True, help="Forget what an earlier run has computed.")
+@click.option("--workers", type=int, help="Processes that segment.")
+@device_option
+@config_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    workflow: Path,
+    images: tuple[str, ...],
+    output: str | None,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    fresh: bool,
+    workers: int | None,
+    device: str | None,
+    config_path: Path | None,
+) -> None:
+    """Run WORKFLOW, a TOML file, on its images or on each INPUT (file, folder or glob).
+
+    What an earlier run of the same workflow has completed is not computed
+    again, however it ended.
+
+    Exit code 0: all done. 1: some images could not be done; they are listed.
+    2: nothing was computed; one line says why.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.workflow import read_workflow
+
+    settings = read_workflow(workflow, overrides, images, output)
+    config = read_config(config_path, workers=workers, device=device)
+    from cellseg.pipeline.stages import Run, plan
+
+    planned = plan(settings, config)
+    _print_plan(planned)
+    if dry_run:
+        from cellseg.pipeline.estimate import estimate
+
+        click.echo(estimate(planned, config).text())
+        return
+    going = Run(planned, config, fresh=fresh)
+    _follow(going)
+    result = going.result()
+    _print_summary(result, time.time() - going.started.timestamp())
+    if result.failed:
+        ctx.exit(1)
+
+
+def _print_plan(planned: Plan) -> None:
+    """Say what will be done."""
+    model = " ".join(str(planned.model[key]) for key in ("name", "weights") if key in planned.model)
+    images = len(planned.scenes) + len(planned.unreadable)
+    click.echo(
+        f"{images} image{'s' * (images != 1)}, {planned.tiles} tile{'s' * (planned.tiles != 1)},"
+        f" model {model}, results in {planned.results.folder}"
+    )
+    for report in planned.unreadable[:SOME]:
+        click.echo(f"  cannot be read: {report.reason}", err=True)
+
+
+def _follow(going: Run) -> None:
+    """Carry out a run, with a bar in a terminal and plain lines elsewhere."""
+    with _progress("tiles", going.plan.tiles) as show:
+        for step in going.steps():
+            report = step.report
+            line = None
+            if report is not None and report.state == "failed":
+                line = f"failed: {report.reason}"
+            show(step.tiles, step.image, line)
+
+
+@contextmanager
+def _progress(unit: str, total: int) -> Iterator[Callable[[int, str, str | None], None]]:
+    """Yield a function of (done, what, extra line) that shows how far the work is."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeLeft())
+        with Progress(
+            *columns, TextColumn("{task.description}"), console=Console(stderr=True)
+        ) as bar:
+            task = bar.add_task("", total=total)
+
+            def show(done: int, what: str, line: str | None) -> None:
+                bar.update(task, completed=done, description=what)
+                if line:
+                    bar.console.print(line, markup=False, highlight=False)
+
+            yield show
+        return
+    start = last = time.monotonic()
+
+    def tell(done: int, what: str, line: str | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if line:
+            click.echo(line, err=True)
+        if now - last >= PLAIN_SECONDS:
+            click.echo(f"{done}/{total} {unit}, {now - start:.0f} s, {what}", err=True)
+            last = now
+
+    yield tell
+
+
+def _print_summary(result: Result, seconds: float) -> None:
+    """Say what was done and where it lies."""
+    done = len(result.images) - len(result.failed)
+    click.echo(
+        f"{result.cells} cells in {done} of {len(result.images)} images, {seconds:.1f} s\n"
+        f"  table     {result.cells_path}\n"
+        f"  labels    {result.folder / 'images' / '<image>' / 'labels.zarr'}\n"
+        f"  pictures  {result.folder / 'images' / '<image>' / 'overview.png'}"
+    )
+    warned = [report for report in result.images if report.warnings]
+    for report in warned[:SOME]:
+        click.echo(f"  note: {report.name}: {'; '.join(report.warnings)}")
+    for report in result.failed[:SOME]:
+        click.echo(f"  failed: {report.name}: {report.reason}", err=True)
+    more = max(len(warned) - SOME, 0) + max(len(result.failed) - SOME, 0)
+    if more:
+        click.echo(f"  and {more} more; see {result.folder / 'run.json'}", err=True)
+
+
+@main.command()
+@click.argument("training", type=click.Path(path_type=Path))
+@settings_option
+@click.option("--fresh", is_flag=True, help="Start anew instead of going on from a checkpoint.")
+@device_option
+@config_option
+def train(
+    training: Path,
+    overrides: tuple[str, ...],
+    *,
+    fresh: bool,
+    device: str | None,
+    config_path: Path | None,
+) -> None:
+    """Train a model as TRAINING, a TOML file, says; goes on from its checkpoint if there is one."""
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.workflow import read_training
+
+    settings = read_training(training, overrides)
+    config = read_config(config_path, device=device)
+    from cellseg.pipeline.learn import Learning
+
+    learning = Learning(settings, config, fresh=fresh)
+    click.echo(learning.describe())
+    with _progress("steps", settings.steps) as show:
+        for step in learning.steps():
+            show(step.count, step.losses_text, step.validation_text)
+    click.echo(f"weights   {learning.weights_path}\nlog       {learning.log_path}")
+
+
+@main.command()
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option(
+    "--names",
+    type=click.Path(path_type=Path),
+    help="A text file with the images' names, one a line.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) -> None:
+    """Compare LABELS with TRUTH: label images, folders of them, or a results folder.
+
+    AP is TP / (TP + FP + FN) over all cells, at IoU 0.5 to 0.9; files of the
+    same name belong together.
+    """
+    import json
+
+    from cellseg.pipeline.evaluate import evaluate_paths
+
+    chosen = names.read_text(encoding="utf-8").splitlines() if names else None
+    found = evaluate_paths(labels, truth, names=chosen)
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+        return
+    click.echo(_table(found.table()))
+    for side, names_left in (("LABELS", found.unpaired_labels), ("TRUTH", found.unpaired_truth)):
+        for name in names_left[:SOME]:
+            click.echo(f"  only in {side}: {name}", err=True)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as aligned text."""
+
+    def written(value: object) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    lines = [list(rows[0]), *([written(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+@main.command()
+def models() -> None:
+    """List the models and the weights that come with cellseg."""
+    from cellseg.models import MODELS
+    from cellseg.models.weights import read_card, shipped
+
+    click.echo("Models ([model] name):")
+    for name, model in MODELS.items():
+        click.echo(f"  {name:12} {model.summary}")
+    click.echo("Weights ([model] weights):")
+    for name, path in shipped().items():
+        card = read_card(path)
+        accuracy = ", ".join(f"{key} {value:.3f}" for key, value in card.accuracy.items())
+        click.echo(f"  {name:12} {card.architecture}, cells about {card.diameter_px:.0f} px across")
+        click.echo(f"  {'':12} data: {card.data} ({card.data_licence})")
+        click.echo(f"  {'':12} measured: {accuracy}")

@@ -1,0 +1,99 @@
+"""`cellseg train` turns folders of images and labels into weights that a workflow can use."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellseg.models import CellsegError
+from cellseg.models.settings import NetworkSettings, TrainSettings
+from cellseg.models.weights import read_card
+from cellseg.pipeline import Config, read_workflow, run
+from cellseg.pipeline.learn import Learning, read_samples
+from synthetic import cells
+
+CPU = Config(device="cpu")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> TrainSettings:
+    """Five small annotated images, one named for validation."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for seed in range(5):
+        image, labels = cells(seed, shape=(80, 90), count=8)
+        tifffile.imwrite(tmp_path / "images" / f"f{seed}.tif", image)
+        tifffile.imwrite(tmp_path / "labels" / f"f{seed}.tif", labels.astype(np.uint16))
+    (tmp_path / "val.txt").write_text("f3.tif\n")
+    return TrainSettings(
+        images=(str(tmp_path / "images"),),
+        labels=(str(tmp_path / "labels"),),
+        validation=str(tmp_path / "val.txt"),
+        output=str(tmp_path / "training"),
+        name="tiny",
+        network=NetworkSettings(stages=2, pyramid_channels=16, box_features=16, mask_channels=8),
+        steps=4,
+        batch=1,
+        crop_px=64,
+        validate_every=2,
+        checkpoint_every=2,
+    )
+
+
+def test_a_training_leaves_weights_that_run(settings: TrainSettings, tmp_path: Path) -> None:
+    learning = Learning(settings, CPU)
+    assert "4 images with 32 cells to train on, 1 to validate" in learning.describe()
+    steps = list(learning.steps())
+    assert [step.count for step in steps] == [1, 2, 3, 4]
+    assert [step.validation is not None for step in steps] == [False, True, False, True]
+    with learning.log_path.open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+    card = read_card(learning.weights_path)
+    assert card.name == "tiny"
+    assert 10 < card.diameter_px < 25
+    text = f'images = "images"\n[model]\nweights = "{learning.weights_path}"\nscore = 0.0\n'
+    (tmp_path / "w.toml").write_text(text)
+    result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU)
+    assert not result.failed
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    straight = Learning(settings.model_copy(update={"output": str(tmp_path / "straight")}), CPU)
+    list(straight.steps())
+    for step in Learning(settings, CPU).steps():
+        if step.count == 3:
+            break
+    resumed = Learning(settings, CPU)
+    assert resumed.trainer.count == 2
+    list(resumed.steps())
+    assert resumed.weights_path.read_bytes() == straight.weights_path.read_bytes()
+    assert resumed.log_path.read_text() == straight.log_path.read_text()
+
+
+def test_validation_images_are_never_trained_on(settings: TrainSettings) -> None:
+    training, validation = read_samples(settings)
+    assert [sample.name for sample in validation] == ["f3"]
+    assert [sample.name for sample in training] == ["f0", "f1", "f2", "f4"]
+    part = settings.model_copy(update={"validation": 0.4})
+    training, validation = read_samples(part)
+    assert len(validation) == 2
+    assert not {s.name for s in training} & {s.name for s in validation}
+
+
+def test_what_does_not_fit_is_said_in_one_line(settings: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("f9.tif\n")
+    with pytest.raises(CellsegError, match="are no image here, as f9"):
+        read_samples(settings)
+    (tmp_path / "val.txt").write_text("f3.tif\n")
+    tifffile.imwrite(tmp_path / "labels" / "f1.tif", np.zeros((5, 5), np.uint16))
+    with pytest.raises(CellsegError, match="do not fit the image"):
+        read_samples(settings)
+    (tmp_path / "labels" / "f1.tif").unlink()
+    with pytest.raises(CellsegError, match="no label image of that name"):
+        read_samples(settings)
