@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ def _attempt(task: Callable[[], Any]) -> tuple[Any, BaseException | None]:
             return None, final
         # Whatever a model or a file raises belongs to one image and must not stop the others.
         except Exception as failed:
+            # A traceback does not survive the way from a worker, a note does.
+            failed.add_note(traceback.format_exc())
             error = failed
     return None, error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from cellseg.pipeline.tiles import Box, Grid
 CHUNK = 512
 SHARD = 2048
 """Px on a side; a shard is one file, and painted as one region."""
+Voxel = tuple[float, float, float] | None
 SMALLEST = 256
 """The pyramid ends where both sides are at most this many px."""
 
@@ -38,11 +39,22 @@ class LabelStore:
 
     def key(self) -> str | None:
         """Return the key it was written with, or None if there is no whole label image."""
+        ours = self._attributes().get("cellseg", {})
+        return str(ours["key"]) if "key" in ours else None
+
+    def _attributes(self) -> dict[str, Any]:
         if not (self.path / "zarr.json").is_file():
-            return None
-        attributes = zarr.open_group(self.path, mode="r").attrs.asdict()
-        ours = attributes.get("cellseg")
-        return str(ours["key"]) if isinstance(ours, Mapping) else None
+            return {}
+        return dict(zarr.open_group(self.path, mode="r").attrs.asdict())
+
+    def rescale(self, voxel_um: Voxel) -> None:
+        """Write another size of a voxel into the metadata; the pixels stay."""
+        old = self._attributes()
+        (multiscale,) = old["ome"]["multiscales"]
+        axes = "".join(axis["name"] for axis in multiscale["axes"])
+        ome = _metadata(axes, len(multiscale["datasets"]), voxel_um, multiscale["name"])
+        if ome != old["ome"]:
+            zarr.open_group(self.path, mode="r+").attrs.put({**old, "ome": ome})
 
     def read(self, t: int, z: int, box: Box, level: int = 0) -> LabelImage:
         """Return the labels in a box of a plane, uint32 (h, w)."""
@@ -53,7 +65,7 @@ class LabelStore:
         self,
         key: str,
         shape: tuple[int, int, int, int],
-        voxel_um: tuple[float, float, float] | None,
+        voxel_um: Voxel,
         region: Callable[[int, int, Box], LabelImage],
     ) -> None:
         """Write the whole label image and its pyramid.
@@ -149,9 +161,7 @@ def _halved(finer: zarr.Array[Any], t: int, z: int, box: Box) -> LabelImage:
     return halve(found.astype(np.uint32, copy=False))
 
 
-def _metadata(
-    axes: str, levels: int, voxel_um: tuple[float, float, float] | None, name: str
-) -> dict[str, Any]:
+def _metadata(axes: str, levels: int, voxel_um: Voxel, name: str) -> dict[str, Any]:
     """Return the OME-Zarr 0.5 metadata of a label image with its levels."""
     size = dict(zip("zyx", voxel_um or (1.0, 1.0, 1.0), strict=True))
     unit = {"unit": "micrometer"} if voxel_um else {}

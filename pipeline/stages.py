@@ -52,6 +52,7 @@ class ImageReport:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     reason: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,6 @@ class Keys:
     """What identifies the outcome of each stage for one image."""
 
     tiles: str
-    stitched: str
     labels: str
     cells: str
 
@@ -220,13 +220,11 @@ class Keys:
     def of(cls, scene: Scene) -> Keys:
         """Derive each stage's key from the one before."""
         workflow = scene.workflow
-        stitched = _digest(scene.key, workflow.stitch)
-        labels = _digest(stitched, scene.voxel_um)
+        labels = _digest(scene.key, workflow.stitch)
         source = scene.source
-        cells = _digest(
-            labels, workflow.measure, source.name, source.well, source.site, scene.image.channels
-        )
-        return cls(scene.key, stitched, labels, cells)
+        named = source.name, source.well, source.site, scene.image.channels
+        cells = _digest(labels, workflow.measure, scene.voxel_um, *named)
+        return cls(scene.key, labels, cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,12 +274,13 @@ class Finish:
             seconds[stage] = time.perf_counter() - start
             return result
 
-        planes = here.read_stitched(keys.stitched)
+        planes = here.read_stitched(keys.labels)
         if planes is None:
             planes = timed("stitch", lambda: _stitch(scene, here, keys))
-            here.write_stitched(keys.stitched, planes)
+            here.write_stitched(keys.labels, planes)
         if here.labels.key() != keys.labels:
             timed("paint", lambda: _paint(scene, here, keys, planes))
+        here.labels.rescale(scene.voxel_um)
         if not here.cells_done(keys.cells):
             table = timed("measure", lambda: cell_table(scene, planes, here.labels))
             here.write_cells(keys.cells, table)
@@ -405,7 +404,7 @@ class Run:
         """Queue the tiles of a prepared image that no earlier run has written."""
         here, keys = self.plan.results.image(scene.name), Keys.of(scene)
         every = range(scene.planes * len(scene.grid))
-        if here.read_stitched(keys.stitched) is not None and here.labels.key() == keys.labels:
+        if here.labels.key() == keys.labels and here.read_stitched(keys.labels) is not None:
             missing = []
         else:
             here.clear_tiles(but=keys.tiles)
@@ -433,6 +432,7 @@ class Run:
             tiles=scene.planes * len(scene.grid),
             seconds=self.seconds.get(scene.name, {}),
             reason=" ".join(reason.split()),
+            traceback="".join(getattr(error, "__notes__", [])) or None,
         )
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report)

@@ -174,6 +174,9 @@ def test_what_changed_is_computed_again_and_nothing_else(plate: Path) -> None:
     result = run(workflow(plate, "out", 'measure.groups=["intensity"]'), CPU, measured)
     assert measured.windows == 0
     assert "solidity" not in table(result)[0]
+    result = run(workflow(plate, "out", "pixel_size_um=2"), CPU, measured)
+    assert measured.windows == 0
+    assert table(result)[0]["area_um2"] == 4 * table(result)[0]["area_px"]  # type: ignore[operator]
     tiled = Counting()
     run(workflow(plate, "out", "tiling.size=128"), CPU, tiled)
     assert tiled.windows > 0
@@ -232,6 +235,7 @@ def test_a_segmenter_that_fails_on_one_image_is_tried_again_then_listed(plate: P
     moody = Moody()
     result = run(workflow(plate, "out"), CPU, moody)
     assert [report.reason for report in result.failed] == ["RuntimeError: I do not like 44"]
+    assert "in segment" in str(result.failed[0].traceback)
     assert moody.failed == 2
     assert len(result.images) == 4
 
