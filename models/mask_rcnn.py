@@ -26,8 +26,8 @@ from cellseg.models.settings import NetworkSettings
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 MASK_SIZE = 28
-PIXELS_A_PROPOSAL = 150
-"""Proposals grow with the image: twice as many as cells of 17 px side by side."""
+PIXELS_A_PROPOSAL = 64
+"""Proposals grow with the image: room for a cell of 8 x 8 px next to the other."""
 
 
 class MaskHead(nn.Sequential):

@@ -1,0 +1,1 @@
+"""Speed, memory, accuracy and seams: each prints one table and writes JSON."""

@@ -1,0 +1,84 @@
+"""What the documents say is so: columns, keys, commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cellseg.models import MODELS
+from cellseg.models.settings import Frozen, TrainSettings
+from cellseg.pipeline import read_workflow
+from cellseg.pipeline.cli import main
+from cellseg.pipeline.table import schema
+from cellseg.pipeline.workflow import Workflow, read_training
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_column_is_documented_and_every_documented_one_exists() -> None:
+    text = (ROOT / "docs" / "table.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert documented == schema(("shape", "intensity"), ("<c>",)).names
+
+
+def test_the_readme_has_the_two_commands_that_the_gate_runs() -> None:
+    for heading in ("## Run the demo plate", "## Pass the tests"):
+        block = README.split(f"{heading}\n")[1].split("```sh\n")[1].split("```")[0]
+        assert block.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+        assert len(block.splitlines()) == 1
+
+
+def test_files_that_the_readme_points_to_are_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_options_that_the_readme_names_exist() -> None:
+    helps = "".join(
+        CliRunner().invoke(main, [command, "--help"]).output for command in ("run", "evaluate")
+    )
+    for option in set(re.findall(r"--[a-z-]+", README)):
+        assert option in helps, option
+
+
+def test_the_least_workflow_of_the_readme_is_enough(tmp_path: Path) -> None:
+    block = README.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "my.toml").write_text(block, encoding="utf-8")
+    workflow = read_workflow(tmp_path / "my.toml")
+    assert workflow.output.path == "results/my_plate"
+    assert workflow.model.name == "mask_rcnn"
+
+
+@pytest.mark.parametrize(("name", "settings"), [("plate", Workflow), ("train", TrainSettings)])
+def test_commented_workflows_explain_every_key(name: str, settings: type[Frozen]) -> None:
+    path = ROOT / "workflows" / f"{name}.toml"
+    text = path.read_text(encoding="utf-8")
+    keys = set(re.findall(r"^(?:# )?(\w+) +=", text, re.MULTILINE))
+    tables = set(tomllib.loads(text))
+    assert set(settings.model_fields) <= keys | tables
+    if settings is Workflow:
+        workflow = read_workflow(path)
+        known = MODELS[workflow.model.name].settings.model_fields
+        assert set(known) <= keys
+        assert workflow.measure.groups == ("shape", "intensity")
+    else:
+        training = read_training(path)
+        assert training.name == "nuclei"
+        assert TrainSettings.model_validate(
+            training.model_dump() | {"images": ("i",), "labels": ("l",), "validation": 0.1}
+        ).steps == training.steps  # fmt: skip
+
+
+def test_the_commands_in_workflow_files_name_those_files() -> None:
+    for path in (ROOT / "workflows").glob("*.toml"):
+        first = path.read_text(encoding="utf-8").split("\n\n")[0]
+        command = re.search(r"cellseg \w+ workflows/\w+\.toml", first)
+        assert command is not None, path
+        assert (ROOT / shlex.split(command.group())[2]).is_file()
