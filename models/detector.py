@@ -47,6 +47,9 @@ class Detector:
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
+        set_least_score = getattr(network, "set_least_score", None)
+        if set_least_score is not None:
+            set_least_score(score)
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         self.stride = stride
         self.score = score

@@ -24,6 +24,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from cellseg.models.backbones import ResNetFPN
 from cellseg.models.settings import NetworkSettings
 
+LEAST_OBJECTNESS = 0.1
+"""Nearly all anchors are background. From 0.02 to 0.3 the accuracy on the validation images is
+the same to 0.001; what a dense tile costs is not."""
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 MASK_SIZE = 28
 PIXELS_A_PROPOSAL = 64
@@ -136,11 +139,17 @@ class MaskRCNN(nn.Module):
         found: list[dict[str, Tensor]] = detections
         return found
 
+    def set_least_score(self, score: float) -> None:
+        """Let detections below `score` go before their masks are computed.
+
+        Changes no other detection: a lower score never suppresses a higher one.
+        """
+        self.roi_heads.score_thresh = score
+
     def _allow(self, pixels: int) -> None:
         """Let proposals and detections grow with the image, so that none is dropped for number."""
         allowed = max(1000, pixels // PIXELS_A_PROPOSAL)
         for limit in (self.rpn._pre_nms_top_n, self.rpn._post_nms_top_n):
             limit["testing"] = allowed
         self.roi_heads.detections_per_img = allowed
-        # Nearly all anchors are background; below this no object survives the box head.
-        self.rpn.score_thresh = 0.0 if self.training else 0.02
+        self.rpn.score_thresh = 0.0 if self.training else LEAST_OBJECTNESS
