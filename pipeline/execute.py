@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
 from typing import Any, Generic, TypeVar
 
 from cellseg.models import CellsegError
@@ -16,15 +23,29 @@ Task = TypeVar("Task", bound=Callable[[], Any])
 IN_FLIGHT = 2
 """Tasks given to each worker at a time: one at work, one waiting."""
 TRIES = 2
+NO_IMAGES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What ends the run: no other image would fare better."""
+DIED = (
+    "a worker process died on it (killed, or out of memory)."
+    " Use fewer workers or a smaller [tiling] size, and run again."
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task failed, in words: an exception itself may not survive the way from a worker."""
+
+    reason: str
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Task]):
-    """What became of a task: its result, or the error of its last try."""
+    """What became of a task: its result, or why its last try failed."""
 
     task: Task
     result: Any = None
-    error: BaseException | None = None
+    failure: Failure | None = None
 
 
 def execute(tasks: deque[Task], config: Config) -> Iterator[Outcome[Task]]:
@@ -32,7 +53,8 @@ def execute(tasks: deque[Task], config: Config) -> Iterator[Outcome[Task]]:
 
     The caller may put more tasks into the queue, or take some out, between
     outcomes. A task that raises is tried again, unless the error is one that
-    the input makes every time.
+    the input makes every time. One that takes its process down is tried again
+    alone.
 
     Parameters
     ----------
@@ -41,6 +63,11 @@ def execute(tasks: deque[Task], config: Config) -> Iterator[Outcome[Task]]:
         task's result too.
     config : Config
         ``workers`` of it.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or read-only.
     """
     if config.workers == 1:
         yield from _here(tasks)
@@ -48,20 +75,20 @@ def execute(tasks: deque[Task], config: Config) -> Iterator[Outcome[Task]]:
         yield from _workers(tasks, config.workers)
 
 
-def _attempt(task: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def _attempt(task: Callable[[], Any]) -> tuple[Any, Failure | None]:
     """Run a task, and once more if it fails for a reason that may pass."""
-    error: Exception | None = None
+    failure = None
     for _ in range(TRIES):
         try:
             return task(), None
-        except CellsegError as final:
-            return None, final
+        except CellsegError as error:
+            return None, Failure(str(error))
         # Whatever a model or a file raises belongs to one image and must not stop the others.
-        except Exception as failed:
-            # A traceback does not survive the way from a worker, a note does.
-            failed.add_note(traceback.format_exc())
-            error = failed
-    return None, error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_IMAGES_FAULT:
+                raise
+            failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    return None, failure
 
 
 def _here(tasks: deque[Task]) -> Iterator[Outcome[Task]]:
@@ -70,34 +97,59 @@ def _here(tasks: deque[Task]) -> Iterator[Outcome[Task]]:
         yield Outcome(task, *_attempt(task))
 
 
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Started afresh, not forked: torch's threads do not survive a fork.
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+
+
 def _workers(tasks: deque[Task], workers: int) -> Iterator[Outcome[Task]]:
     """Keep a bounded number of tasks in flight on local processes."""
-    from distributed import Client, LocalCluster, as_completed
-
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",
-            memory_limit=0,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        running: dict[Any, Task] = {}
-        done = as_completed()
-
-        def fill() -> None:
-            while tasks and len(running) < IN_FLIGHT * workers:
+    pool = _pool(workers)
+    running: dict[Future[Any], Task] = {}
+    try:
+        while tasks or running:
+            lost: list[Task] = []
+            while tasks and len(running) < IN_FLIGHT * workers and not lost:
                 task = tasks.popleft()
-                future = client.submit(_attempt, task, pure=False)
-                running[future] = task
-                done.add(future)
+                try:
+                    running[pool.submit(_attempt, task)] = task
+                except BrokenProcessPool:
+                    lost.append(task)
+            done = wait(running, return_when=FIRST_COMPLETED).done if not lost else set()
+            for future in done:
+                task = running.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    lost.append(task)
+                else:
+                    yield Outcome(task, *future.result())
+            if lost:
+                lost += running.values()
+                running.clear()
+                pool.shutdown(cancel_futures=True)
+                for task in lost:
+                    yield _alone(task)
+                pool = _pool(workers)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
-        fill()
-        while running:
-            future = next(done)
-            task = running.pop(future)
-            lost = future.exception()
-            yield Outcome(task, error=lost) if lost else Outcome(task, *future.result())
-            fill()
+
+def _alone(task: Task) -> Outcome[Task]:
+    """Run a task in a process of its own, to find out whether it is the one that kills."""
+    with _pool(1) as pool:
+        try:
+            return Outcome(task, *pool.submit(_attempt, task).result())
+        except BrokenProcessPool:
+            return Outcome(task, failure=Failure(DIED))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.execute import Outcome, execute
+from cellseg.pipeline.execute import Failure, Outcome, execute
 from chores import Chore
 
 
@@ -27,10 +27,12 @@ def test_tasks_succeed_fail_and_are_tried_again(tmp_path: Path, workers: int) ->
     log = tmp_path / "log"
     deadly = {"deadly": 40} if workers > 1 else {}
     found = outcomes(["first", "moody", "broken", "wrong", *deadly], log, workers)
-    results = {kind: outcome.result for kind, outcome in found.items() if not outcome.error}
+    results = {kind: outcome.result for kind, outcome in found.items() if not outcome.failure}
     assert results == {"first": 0, "moody": 10, "added": 70} | deadly
-    assert str(found["broken"].error) == "not this time"
-    assert str(found["wrong"].error) == "always wrong"
+    assert found["broken"].failure is not None
+    assert found["broken"].failure.reason == "RuntimeError: not this time"
+    assert "chores.py" in str(found["broken"].failure.traceback)
+    assert found["wrong"].failure == Failure("always wrong")
     if workers == 1:
         # A worker that dies takes results with it, and those tasks are done once more.
         tried = log.read_text(encoding="utf-8").split()
