@@ -48,7 +48,7 @@ class Segmenter(Protocol):
 class FitsImage(Protocol):
     """A model that decides something once per image, never per tile (a threshold, say)."""
 
-    def fit(self, sample: Sequence[NDArray[np.float32]]) -> Segmenter:
+    def fit_image(self, sample: Sequence[NDArray[np.float32]]) -> Segmenter:
         """Return the segmenter for one image, given normalised samples (C, h, w) of it."""
         ...
 

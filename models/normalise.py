@@ -45,10 +45,16 @@ def decide(settings: Settings, sample: Sequence[NDArray[np.generic]]) -> Normali
         return Normalisation((0.0,) * channels, (1.0,) * channels)
     if isinstance(settings, Range):
         return Normalisation((settings.low,) * channels, (settings.high,) * channels)
-    bounds = [
-        np.percentile(
-            np.concatenate([part[c].ravel() for part in sample]), (settings.low, settings.high)
-        )
-        for c in range(channels)
-    ]
-    return Normalisation(tuple(float(b[0]) for b in bounds), tuple(float(b[1]) for b in bounds))
+    bounds = [_bounds(settings, [part[c] for part in sample]) for c in range(channels)]
+    return Normalisation(tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
+
+
+def _bounds(settings: Percentile, parts: Sequence[NDArray[np.generic]]) -> tuple[float, float]:
+    """Return the grey levels that become 0 and 1, different ones unless all pixels are equal."""
+    pixels = np.concatenate([part.ravel() for part in parts])
+    low, high = (float(v) for v in np.percentile(pixels, (settings.low, settings.high)))
+    if low < high:
+        return low, high
+    # A few cells on a flat background, or a few holes in a flat foreground.
+    least, most = float(pixels.min()), float(pixels.max())
+    return (low, most) if most > low else (least, high)

@@ -107,7 +107,9 @@ class NetworkSettings(Frozen):
         " across, and leaves out the stage with three quarters of the parameters.",
     )
     in_channels: int = Field(default=1, ge=1, le=16, description="Channels the network sees.")
-    classes: int = Field(default=1, ge=1, le=254, description="Kinds of object.")
+    classes: int = Field(
+        default=1, ge=1, le=1, description="Kinds of object; more than one is not learned yet."
+    )
     pyramid_channels: int = Field(default=96, ge=8, description="Width of the feature pyramid.")
     box_features: int = Field(default=256, ge=8, description="Width of the box head.")
     mask_channels: int = Field(default=64, ge=8, description="Width of the mask head.")

@@ -44,7 +44,7 @@ class Threshold:
     settings: ThresholdSettings
     level: float | None = None
 
-    def fit(self, sample: Sequence[Plane]) -> Threshold:
+    def fit_image(self, sample: Sequence[Plane]) -> Threshold:
         """Return the segmenter for one image.
 
         Parameters

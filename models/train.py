@@ -57,8 +57,9 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)
         self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
         self.optimiser = AdamW(self._groups(), lr=settings.rate, weight_decay=settings.weight_decay)
+        total = settings.steps + 1
         self.schedule = OneCycleLR(
-            self.optimiser, settings.rate, total_steps=settings.steps + 1, pct_start=0.1
+            self.optimiser, settings.rate, total_steps=total, pct_start=max(0.1, 2 / total)
         )
 
     @property

@@ -107,15 +107,25 @@ def check_fit(settings: MaskRCNNSettings, card: Card, path: Path) -> None:
 
 
 def save_weights(path: Path, tensors: dict[str, Any], card: Card) -> None:
-    """Write torch tensors, floats as float16, with their description."""
+    """Write torch tensors with their description.
+
+    Matrices as float16; biases and statistics, few and of any size, as float32.
+
+    Raises
+    ------
+    CellsegError
+        If a weight is too large for float16.
+    """
     import torch
     from safetensors.torch import save
 
-    small = {
-        key: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype)
-        for key, value in tensors.items()
-    }
-    data = save({k: v.contiguous() for k, v in small.items()}, {KEY: card.model_dump_json()})
+    small = {}
+    for key, value in tensors.items():
+        halve = value.is_floating_point() and value.ndim > 1
+        small[key] = value.detach().to("cpu", torch.float16 if halve else value.dtype).contiguous()
+        if not torch.isfinite(small[key]).all():
+            raise CellsegError(f"{path}: {key} holds weights beyond float16. Lower `rate`.")
+    data = save(small, {KEY: card.model_dump_json()})
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
     partial.replace(path)
