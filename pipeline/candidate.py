@@ -161,10 +161,15 @@ def corners(boxes: Sequence[Box]) -> NDArray[np.int32]:
 
 def meeting(one: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Return the pairs of boxes, one of each array (N, 4) and (M, 4), that share a pixel."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    i, j = np.nonzero((low < high).all(axis=-1))
-    return list(zip(i.tolist(), j.tolist(), strict=True))
+    order = np.argsort(other[:, 0], kind="stable")
+    ends = np.searchsorted(other[order, 0], one[:, 2], side="left")
+    pairs = []
+    for i, end in enumerate(ends.tolist()):
+        near = order[:end]
+        hits = (other[near, 2] > one[i, 0]) & (other[near, 1] < one[i, 3])
+        hits &= other[near, 3] > one[i, 1]
+        pairs += [(i, j) for j in sorted(near[hits].tolist())]
+    return pairs
 
 
 def meeting_across(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:

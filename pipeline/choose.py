@@ -86,7 +86,23 @@ def _exact(weights: Sequence[Weight], near: Sequence[int]) -> int:
         busiest = max(nodes, key=lambda n: (near[n] & free).bit_count(), default=None)
         if busiest is None or not near[busiest] & free:
             return free
+        part = _connected(busiest, free, near)
+        if part != free:
+            return best(part) | best(free & ~part)
         with_it = 1 << busiest | best(free & ~near[busiest] & ~(1 << busiest))
         return max(with_it, best(free & ~(1 << busiest)), key=value)
 
     return best((1 << count) - 1)
+
+
+def _connected(node: int, free: int, near: Sequence[int]) -> int:
+    """Return the nodes among `free` that hang together with `node`, as bits."""
+    part, front = 0, 1 << node
+    while front:
+        part |= front
+        reached = 0
+        for other in range(front.bit_length()):
+            if front >> other & 1:
+                reached |= near[other]
+        front = reached & free & ~part
+    return part

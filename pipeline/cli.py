@@ -126,6 +126,8 @@ def _print_plan(planned: Plan) -> None:
         f"{images} image{'s' * (images != 1)}, {planned.tiles} tile{'s' * (planned.tiles != 1)},"
         f" model {model}, results in {planned.results.folder}"
     )
+    for note in planned.notes:
+        click.echo(f"  note: {note}")
     for report in planned.unreadable[:SOME]:
         click.echo(f"  cannot be read: {report.reason}", err=True)
 

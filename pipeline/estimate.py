@@ -34,7 +34,7 @@ class Estimate:
         return (
             f"{self.images} images, {self.megapixels:.1f} Mpx in {self.tiles} tiles:"
             f" about {span} and {self.bytes_a_worker / 1e9:.1f} GB in each of"
-            f" {self.workers} worker(s), judged by one window. Nothing was computed."
+            f" {self.workers} worker(s), judged by one window. Nothing was written."
         )
 
 

@@ -45,7 +45,10 @@ class LabelStore:
     def _attributes(self) -> dict[str, Any]:
         if not (self.path / "zarr.json").is_file():
             return {}
-        return dict(zarr.open_group(self.path, mode="r").attrs.asdict())
+        try:
+            return dict(zarr.open_group(self.path, mode="r").attrs.asdict())
+        except (ValueError, OSError):
+            return {}
 
     def rescale(self, voxel_um: Voxel) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
@@ -101,6 +104,8 @@ class LabelStore:
                 "cellseg": {"key": key},
             }
         )
+        # An old label image loses first what makes it one: a kill must not leave half of it.
+        (self.path / "zarr.json").unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         unfinished.replace(self.path)
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,8 @@ class Learning:
                 path.unlink(missing_ok=True)
         if self.checkpoint_path.is_file():
             self.trainer.resume(self.checkpoint_path)
-        self.best = self._best_so_far()
+        self.log = self._log_so_far()
+        self.best = max((float(row["ap_0.5"]) for row in self.log), default=-1.0)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -143,24 +145,24 @@ class Learning:
                 trainer.save(self.checkpoint_path)
             yield Step(trainer.count, losses, validation)
 
-    def _best_so_far(self) -> float:
-        """Return the best AP in the log up to the step that training goes on from."""
+    def _log_so_far(self) -> list[dict[str, Any]]:
+        """Return the lines of the log up to the step that training goes on from."""
         if not self.log_path.is_file():
-            return -1.0
-        with self.log_path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= self.trainer.count]
-        return max((float(row["ap_0.5"]) for row in rows), default=-1.0)
+            return []
+        with self.log_path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= self.trainer.count]
 
     def _keep(self, validation: Validation, losses: dict[str, float]) -> None:
         """Log a validation, and keep the weights if they are the best."""
-        row: dict[str, float] = {"step": self.trainer.count}
+        row: dict[str, Any] = {"step": self.trainer.count}
         row |= validation.accuracy | {name: round(value, 4) for name, value in losses.items()}
-        new = not self.log_path.is_file()
-        with self.log_path.open("a", newline="") as file:
+        self.log.append(row)
+        partial = self.log_path.with_name(f"{self.log_path.name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+            writer.writeheader()
+            writer.writerows(self.log)
+        partial.replace(self.log_path)
         if validation.average_precision > self.best:
             self.best = validation.average_precision
             save_weights(self.weights_path, self.trainer.average, self.card(validation))
@@ -216,6 +218,8 @@ def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
     for what, chosen in (("train on", training), ("validate on", validation)):
         if not chosen:
             raise CellsegError(f"No image is left to {what}: {len(samples)} images in all.")
+    if not any(sample.labels.any() for sample in training):
+        raise CellsegError(f"{', '.join(settings.labels)}: no label image holds a cell.")
     return training, validation
 
 
@@ -230,7 +234,8 @@ def _held_out(settings: TrainSettings, names: Sequence[str]) -> set[str]:
         raise CellsegError(
             f"validation = {path}: no such file. Give a list of names or a fraction."
         )
-    listed = {Path(line).stem for line in path.read_text(encoding="utf-8").split()}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    listed = {Path(line.strip()).stem for line in lines if line.strip()}
     unknown = sorted(listed - set(names))
     if unknown:
         raise CellsegError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg.models.normalise import decide
+from cellseg.models.settings import Percentile
+from cellseg.pipeline.image import sample_windows
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
@@ -20,7 +23,7 @@ GAMMA = 0.6
 def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
     """Return a picture of the first time point's middle plane.
 
-    The model's first channel in grey, on the scale the model saw, each cell
+    The model's first channel in grey, from its 1st to its 99.8th percentile, each cell
     outlined along its own pixels, so that touching cells stay apart.
 
     Returns
@@ -46,15 +49,16 @@ def _middle(scene: Scene) -> int:
 
 def _picture(scene: Scene, step: int) -> NDArray[np.uint8]:
     """Return every `step`-th pixel, read window by window, as uint8."""
-    assert scene.normalisation is not None  # noqa: S101 - `prepare` comes first
-    plane = scene.grid.plane
+    plane, shown_channel = scene.grid.plane, scene.model_channels[:1]
+    sample = sample_windows(scene.image, shown_channel, 0, _middle(scene))
+    contrast = decide(Percentile(), sample)
     height, width = (-(-length // step) for length in plane.shape)
     picture = np.zeros((height, width), np.uint8)
     windows = Grid(plane, WINDOW, 0)
     for position in range(len(windows)):
         box = windows.core(position)
-        pixels = scene.image.read(0, _middle(scene), box, scene.model_channels)[:, ::step, ::step]
-        shown = np.clip(scene.normalisation.apply(pixels)[0], 0, 1) ** GAMMA
+        pixels = scene.image.read(0, _middle(scene), box, shown_channel)[:, ::step, ::step]
+        shown = np.clip(contrast.apply(pixels)[0], 0, 1) ** GAMMA
         y, x = box.y0 // step, box.x0 // step
         picture[y : y + shown.shape[0], x : x + shown.shape[1]] = (shown * 255).astype(np.uint8)
     return picture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,18 +17,26 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cellseg.models import Instances
+from cellseg.models import CellsegError, Instances
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.stitch import Stitched
 
 KEY = b"cellseg.key"
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+"""What reading a file that is missing, empty or cut off raises."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside `path`, then put it in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    write(partial)
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
 
 
@@ -138,7 +148,8 @@ class ImageResults:
         return self.folder / "overview.png"
 
     def clear(self) -> None:
-        """Remove everything of this image."""
+        """Remove everything of this image, first what would make the rest count as complete."""
+        self.cells_path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _tile_path(self, key: str, index: int) -> Path:
@@ -162,9 +173,20 @@ class ImageResults:
         _write_arrays(self._tile_path(key, index), found.to_arrays())
 
     def read_tile(self, key: str, index: int) -> Instances:
-        """Return what was found in one tile."""
-        with np.load(self._tile_path(key, index), allow_pickle=False) as arrays:
-            return Instances.from_arrays(arrays)
+        """Return what was found in one tile.
+
+        Raises
+        ------
+        CellsegError
+            If the file is damaged; it is removed, so that the next run makes it anew.
+        """
+        path = self._tile_path(key, index)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Instances.from_arrays(arrays)
+        except DAMAGED as error:
+            path.unlink(missing_ok=True)
+            raise CellsegError(f"{path}: damaged ({error}), removed. Run again.") from error
 
     def write_stitched(self, key: str, planes: Sequence[Stitched]) -> None:
         """Write the cells of all planes, one array for each of their fields."""
@@ -179,14 +201,24 @@ class ImageResults:
         arrays |= {f"extra_{name}": values for name, values in extra.to_arrays().items()}
         _write_arrays(self.folder / "stitched.npz", arrays)
 
+    def stitched_done(self, key: str) -> bool:
+        """Whether the cells are decided."""
+        try:
+            with np.load(self.folder / "stitched.npz", allow_pickle=False) as arrays:
+                return str(arrays["key"]) == key
+        except DAMAGED:
+            return False
+
+    def drop_stitched(self) -> None:
+        """Forget the decisions: they name objects by their number in tiles that are no more."""
+        (self.folder / "stitched.npz").unlink(missing_ok=True)
+
     def read_stitched(self, key: str) -> list[Stitched] | None:
         """Return the cells of each plane, or None if they are not decided yet."""
         path = self.folder / "stitched.npz"
-        if not path.is_file():
+        if not self.stitched_done(key):
             return None
         with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                return None
             packed = ("boxes", "scores", "classes", "bits")
             extra = Instances.from_arrays({name: arrays[f"extra_{name}"] for name in packed})
             names = tuple(f.name for f in fields(Stitched) if f.name != "extra")
@@ -205,9 +237,10 @@ class ImageResults:
 
     def cells_done(self, key: str) -> bool:
         """Whether the table is there."""
-        if not self.cells_path.is_file():
+        try:
+            metadata = pq.read_schema(self.cells_path).metadata or {}
+        except (OSError, pa.ArrowInvalid):
             return False
-        metadata = pq.read_schema(self.cells_path).metadata or {}
         return bool(metadata.get(KEY) == key.encode())
 
     def count_cells(self) -> int:

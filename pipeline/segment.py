@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,14 +128,14 @@ class Scene:
             t, z = self.plane(number)
             sample += sample_windows(self.image, self.model_channels, t, z)
         for window in sample:
-            self._check_finite(window, "a sample of the image")
+            self.check_finite(window, self.model_channels, "a sample of the image")
         normalisation = decide(self.workflow.normalise, sample)
         segmenter = self.segmenter
         model = segmenter
         if isinstance(segmenter, NamedModel):
             model = segmenter.loaded()
         if isinstance(model, FitsImage):
-            segmenter = model.fit([normalisation.apply(window) for window in sample])
+            segmenter = model.fit_image([normalisation.apply(window) for window in sample])
         return replace(self, normalisation=normalisation, segmenter=segmenter)
 
     def segment(self, plane: int, window: Box) -> Instances:
@@ -151,19 +152,50 @@ class Scene:
         t, z = self.plane(plane)
         pixels = self.image.read(t, z, window, self.model_channels)
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-        self._check_finite(pixels, where)
-        (found,) = self.segmenter.segment([self.normalisation.apply(pixels)])
-        return found.disjoint().shifted(window.y0, window.x0)
+        self.check_finite(pixels, self.model_channels, where)
+        found = self.segmenter.segment([self.normalisation.apply(pixels)])
+        return _checked(found, window).disjoint().shifted(window.y0, window.x0)
 
-    def _check_finite(self, pixels: NDArray[np.generic], where: str) -> None:
+    def check_finite(self, pixels: NDArray[Any], channels: Sequence[int], where: str) -> None:
+        """Refuse NaN and infinite pixels (C, H, W), and say where they are.
+
+        Raises
+        ------
+        CellsegError
+            If there are any.
+        """
         if pixels.dtype.kind != "f":
             return
-        bad = ~np.isfinite(pixels.astype(np.float64))
+        bad = ~np.isfinite(pixels)
         if bad.any():
             channel, y, x = (int(axis[0]) for axis in bad.nonzero())
-            name = self.image.channels[self.model_channels[channel]]
+            name = self.image.channels[channels[channel]]
             raise CellsegError(
                 f"{self.image.source}: {np.count_nonzero(bad)} NaN or infinite pixels in {where},"
                 f" the first in channel {name} at y={y}, x={x} from there."
                 " Replace them before the run."
             )
+
+
+def _checked(found: Sequence[Instances], window: Box) -> Instances:
+    """Return the instances of one window with tight boxes inside it and at least a pixel each.
+
+    Raises
+    ------
+    CellsegError
+        If a segmenter does not keep its contract.
+    """
+    if len(found) != 1:
+        raise CellsegError(f"The segmenter returned {len(found)} results for one plane, not 1.")
+    (instances,) = found
+    if not np.isfinite(instances.scores).all():
+        raise CellsegError("The segmenter returned a score that is not a number from 0 to 1.")
+    height, width = window.shape
+    inside = []
+    for index, (y0, x0, y1, x1) in enumerate(instances.boxes.tolist()):
+        top, left = max(-y0, 0), max(-x0, 0)
+        mask = instances.masks[index].astype(bool, copy=False)
+        mask = mask[top : max(min(y1, height) - y0, 0), left : max(min(x1, width) - x0, 0)]
+        described = float(instances.scores[index]), int(instances.classes[index])
+        inside.append(((y0 + top, x0 + left), mask, *described))
+    return Instances.stack(inside)

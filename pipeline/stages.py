@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import pickle
 import platform
 import time
 import uuid
@@ -21,7 +22,7 @@ import numpy as np
 from cellseg.models import MODELS, CellsegError, Instances, Segmenter
 from cellseg.models.settings import MaskRCNNSettings
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.execute import Outcome, execute
+from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.image import fingerprint
 from cellseg.pipeline.measure import MEASUREMENTS
 from cellseg.pipeline.overview import overview
@@ -76,6 +77,17 @@ class Plan:
     scenes: tuple[Scene, ...]
     unreadable: tuple[ImageReport, ...]
     model: dict[str, Any]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know before it starts."""
+        trained, here = self.model.get("normalised_in_training"), self.workflow.normalise
+        if trained is None or trained["method"] == here.method:
+            return ()
+        return (
+            f'the weights were trained on [normalise] method = "{trained["method"]}",'
+            f' here it is "{here.method}"',
+        )
 
     @property
     def tiles(self) -> int:
@@ -140,7 +152,7 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
         if group not in MEASUREMENTS:
             known = ", ".join(MEASUREMENTS)
             raise CellsegError(f'[measure] groups: "{group}" is not known. Known: {known}.')
-    model, identity = _describe(workflow, segmenter)
+    model, identity = _describe(workflow, config, segmenter)
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
@@ -166,12 +178,16 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
     )
 
 
-def _describe(workflow: Workflow, segmenter: Segmenter | None) -> tuple[dict[str, Any], str]:
+def _describe(
+    workflow: Workflow, config: Config, segmenter: Segmenter | None
+) -> tuple[dict[str, Any], str]:
     """Return what is known of the model, and what identifies the instances it will find."""
     if segmenter is not None:
         # Nothing tells whether an object is the one of an earlier run, unless it says so.
         own_key = getattr(segmenter, "key", None) or uuid.uuid4().hex
         model: dict[str, Any] = {"name": type(segmenter).__qualname__, "key": str(own_key)}
+        if config.workers > 1:
+            _check_pickles(segmenter)
     else:
         model = workflow.model.model_dump(mode="json")
         if isinstance(workflow.model, MaskRCNNSettings):
@@ -182,8 +198,24 @@ def _describe(workflow: Workflow, segmenter: Segmenter | None) -> tuple[dict[str
             card = read_card(path)
             check_fit(workflow.model, card, path)
             model |= {"sha256": weights_fingerprint(path), "diameter_px": card.diameter_px}
-    decided = [model, *(getattr(workflow, part) for part in ("normalise", "tiling"))]
+            # Which device computes moves a mask by a pixel at most once in a while; this, often.
+            model |= {"precision": config.precision}
+            model |= {"normalised_in_training": card.normalise.model_dump(mode="json")}
+    # Of a segmenter from Python its key alone counts: the class may be renamed or wrapped.
+    own = {"key": model["key"]} if segmenter is not None else model
+    decided = [own, *(getattr(workflow, part) for part in ("normalise", "tiling"))]
     return model, _digest(*decided, list(workflow.model.channels))
+
+
+def _check_pickles(segmenter: Segmenter) -> None:
+    """Refuse, for several workers, a segmenter that cannot be sent to them."""
+    try:
+        pickle.dumps(segmenter)
+    except Exception as error:
+        raise CellsegError(
+            f"segmenter {type(segmenter).__qualname__} cannot be sent to workers ({error})."
+            " Define its class at the top of a module, or set workers to 1."
+        ) from error
 
 
 def _check_halo(workflow: Workflow, model: dict[str, Any]) -> None:
@@ -283,8 +315,8 @@ class Finish:
         here.labels.rescale(scene.voxel_um)
         if not here.cells_done(keys.cells):
             table = timed("measure", lambda: cell_table(scene, planes, here.labels))
-            here.write_cells(keys.cells, table)
             here.overview_path.unlink(missing_ok=True)
+            here.write_cells(keys.cells, table)
         if scene.workflow.output.overview and not here.overview_path.is_file():
             picture = timed("overview", lambda: overview(scene, here.labels))
             here.write_overview(picture)
@@ -305,7 +337,9 @@ def _loader(scene: Scene, here: ImageResults, keys: Keys, plane: int) -> Callabl
 
 def _stitch(scene: Scene, here: ImageResults, keys: Keys) -> list[Stitched]:
     settings = scene.workflow.stitch
-    rules = Rules(scene.workflow.tiling.margin, settings.overlap, settings.window_px)
+    tiling = scene.workflow.tiling
+    window_px = settings.window_px or tiling.size + 2 * tiling.halo
+    rules = Rules(tiling.margin, settings.overlap, window_px)
 
     def one(plane: int) -> Stitched:
         def predict(window: Box) -> Instances:
@@ -365,8 +399,8 @@ class Run:
             name = outcome.task.scene.name
             if name in self.reports:
                 continue
-            if outcome.error is not None:
-                yield self._fail(outcome)
+            if outcome.failure is not None:
+                yield self._fail(outcome.task.scene, outcome.failure)
             elif (step := self._advance(outcome)) is not None:
                 yield step
         self._gather()
@@ -378,6 +412,7 @@ class Run:
         pictured = here.overview_path.is_file() or not scene.workflow.output.overview
         complete = here.labels.key() == keys.labels and here.cells_done(keys.cells) and pictured
         if complete:
+            here.labels.rescale(scene.voxel_um)
             self.tiles_done += scene.planes * len(scene.grid)
             here.clear_tiles()
         return complete
@@ -404,35 +439,34 @@ class Run:
         """Queue the tiles of a prepared image that no earlier run has written."""
         here, keys = self.plan.results.image(scene.name), Keys.of(scene)
         every = range(scene.planes * len(scene.grid))
-        if here.labels.key() == keys.labels and here.read_stitched(keys.labels) is not None:
+        if here.labels.key() == keys.labels and here.stitched_done(keys.labels):
             missing = []
         else:
             here.clear_tiles(but=keys.tiles)
             done = here.tiles_done(keys.tiles)
             missing = [index for index in every if index not in done]
+            if missing:
+                here.drop_stitched()
         self.tiles_done += len(every) - len(missing)
         self.waiting[scene.name] = set(missing)
         ahead: list[Work] = [SegmentTile(scene, self.plan.results, index) for index in missing]
         self.tasks.extendleft(reversed(ahead or [Finish(scene, self.plan.results)]))
 
-    def _fail(self, outcome: Outcome[Work]) -> Progress:
+    def _fail(self, scene: Scene, failure: Failure) -> Progress:
         """List an image that cannot be done, and drop what is left of it."""
-        scene, error = outcome.task.scene, outcome.error
         left = [task for task in self.tasks if task.scene.name != scene.name]
         self.tasks.clear()
         self.tasks.extend(left)
-        reason = (
-            str(error) if isinstance(error, CellsegError) else f"{type(error).__name__}: {error}"
-        )
-        self.tiles_done += len(self.waiting.pop(scene.name, ()))
+        every = range(scene.planes * len(scene.grid))
+        self.tiles_done += len(self.waiting.pop(scene.name, every))
         report = ImageReport(
             scene.name,
             str(scene.source.path),
             "failed",
             tiles=scene.planes * len(scene.grid),
             seconds=self.seconds.get(scene.name, {}),
-            reason=" ".join(reason.split()),
-            traceback="".join(getattr(error, "__notes__", [])) or None,
+            reason=" ".join(failure.reason.split()),
+            traceback=failure.traceback,
         )
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ class Cell:
 
     key: tuple[int, int]
     box: tuple[int, int, int, int]
-    order: tuple[float, float, int, int, int, int, int, bytes]
+    order: tuple[float, float, int, int, int, int, bytes]
     score: float
     class_: int
     seam: int
@@ -118,14 +119,16 @@ class Cell:
             x + int(columns.max()) + 1,
         )
         # Sums of whole numbers from the plane's corner: the same bits from every tile.
-        centre = y + rows.sum() / len(rows), x + columns.sum() / len(rows)
+        count = len(rows)
+        centre = (int(rows.sum()) + y * count) / count, (int(columns.sum()) + x * count) / count
         sides = (box.y0, box.x0, box.y1, box.x1)
         tight = candidate.part(box)
+        digest = blake2b(tight.tobytes(), digest_size=8).digest()
         at_edge = candidate.seam == INTERIOR and box.touches_edge(plane)
         return cls(
             key=candidate.key,
             box=sides,
-            order=(float(centre[0]), float(centre[1]), *sides, len(rows), tight.tobytes()),
+            order=(*centre, *sides, digest),
             score=candidate.score,
             class_=candidate.class_,
             seam=CUT_BY_IMAGE if at_edge else candidate.seam,

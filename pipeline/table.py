@@ -83,12 +83,16 @@ def _plane_table(
 ) -> pa.Table:
     """Return the rows of one plane."""
     t, z = scene.plane(plane)
+    channels = range(len(scene.image.channels))
     measured: dict[str, NDArray[Any]] = {}
     for group in windows(cells):
         window = around([Box(*box) for box in cells.boxes[group].tolist()])
+        pixels = scene.image.read(t, z, window, channels)
+        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
+        scene.check_finite(pixels, channels, where)
         found = measure(
             labels.read(t, z, window),
-            scene.image.read(t, z, window, range(len(scene.image.channels))),
+            pixels,
             first + group,
             scene.image.channels,
             groups=scene.workflow.measure.groups,

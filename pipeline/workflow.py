@@ -122,12 +122,13 @@ class Stitch(Frozen):
         description="Shared area over the smaller area, in the region both tiles read, from"
         " which two objects are one cell.",
     )
-    window_px: int = Field(
-        default=4096,
+    window_px: int | None = Field(
+        default=None,
         ge=64,
         le=16384,
         description="Largest side of the window in which a cell larger than the halo is"
-        " predicted again, in px; beyond it its pieces are joined.",
+        " predicted again, in px; beyond it its pieces are joined. Default: what a tile reads,"
+        " so that it costs no more memory.",
     )
 
 

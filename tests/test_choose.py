@@ -51,5 +51,15 @@ def test_a_group_too_large_for_the_exact_choice_is_still_free_of_conflicts() -> 
     assert all(b - a > 1 for a, b in pairwise(found))
 
 
+def test_a_long_chain_of_conflicts_is_decided_exactly_and_at_once() -> None:
+    count = EXACT
+    weights = [(1 + (i * 7) % 5, 0) for i in range(count)]
+    edges = [(i, i + 1) for i in range(count - 1)]
+    best = [0, weights[0][0]]
+    for weight, _ in weights[1:]:
+        best.append(max(best[-1], best[-2] + weight))
+    assert sum(weights[i][0] for i in heaviest(weights, edges)) == best[-1]
+
+
 def test_components_keep_the_order_of_the_nodes() -> None:
     assert components("abcdef", [("c", "a"), ("f", "b")]) == [["a", "c"], ["b", "f"], ["d"], ["e"]]

@@ -146,8 +146,22 @@ def test_weights_come_back_with_their_card(tmp_path: Path) -> None:
     again = load_model(MaskRCNNSettings(weights=str(path)))
     assert isinstance(again, Detector)
     for name, value in network.state_dict().items():
-        kept = value.half().float() if value.is_floating_point() else value
+        halved = value.is_floating_point() and value.ndim > 1
+        kept = value.half().float() if halved else value
         assert torch.equal(again.network.state_dict()[name], kept)
+
+
+def test_weights_beyond_float16_are_refused_and_statistics_keep_their_size(tmp_path: Path) -> None:
+    network = MaskRCNN(SMALL)
+    state = network.state_dict()
+    state["backbone.stem.1.running_var"].fill_(1e6)
+    save_weights(tmp_path / "large.safetensors", state, card())
+    again = load_model(MaskRCNNSettings(weights=str(tmp_path / "large.safetensors")))
+    assert isinstance(again, Detector)
+    assert again.network.state_dict()["backbone.stem.1.running_var"].max() == 1e6
+    state["backbone.stem.0.weight"].fill_(1e6)
+    with pytest.raises(CellsegError, match=r"backbone\.stem\.0\.weight holds weights beyond"):
+        save_weights(tmp_path / "huge.safetensors", state, card())
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_only_models_import_torch_at_the_top() -> None:
         ("PIL", {"pipeline/results"}),
         ("click", {"pipeline/cli"}),
         ("rich", {"pipeline/cli"}),
-        ("distributed", {"pipeline/execute"}),
+        ("concurrent.futures", {"pipeline/execute"}),
         ("cellseg.pipeline.stages", {"pipeline/__init__", "pipeline/cli", "pipeline/estimate"}),
         ("qtpy", set()),
         ("PyQt6", set()),

@@ -288,6 +288,110 @@ def test_what_cannot_be_run_is_said_before_anything_is_computed(plate: Path) -> 
     assert counting.windows == 0
 
 
+class Careless:
+    """Breaks the contract of instances in every way that can be mended."""
+
+    key = "careless"
+
+    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+        made = []
+        for plane in planes:
+            found = Instances.from_labels(plane[0].astype(np.int32))
+            loose = found.boxes + np.array([-3, -2, 1, 4], np.int32)
+            masks = tuple(np.pad(mask, ((3, 1), (2, 4))) for mask in found.masks)
+            empty = np.array([[5, 5, 8, 8], [-9, -9, -5, -5]], np.int32)
+            made.append(
+                Instances(
+                    np.concatenate([loose, empty]),
+                    (*masks, np.zeros((3, 3), bool), np.ones((4, 4), bool)),
+                    np.ones(len(masks) + 2, np.float32),
+                    np.ones(len(masks) + 2, np.uint8),
+                )
+            )
+        return made
+
+
+def test_loose_boxes_empty_masks_and_masks_outside_change_nothing(plate: Path) -> None:
+    exact = run(workflow(plate, "exact"), CPU, Exact())
+    careless = run(workflow(plate, "careless"), CPU, Careless())
+    assert not careless.failed
+    assert table(careless) == table(exact)
+
+
+def test_a_score_that_is_no_number_is_refused_by_name(plate: Path) -> None:
+    class Doubtful(Exact):
+        def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+            (found,) = super().segment(planes)
+            scores = np.full(len(found), np.nan, np.float32)
+            return [Instances(found.boxes, found.masks, scores, found.classes)]
+
+    result = run(workflow(plate, "out"), CPU, Doubtful())
+    assert len(result.failed) == 3
+    assert "score that is not a number" in str(result.failed[0].reason)
+
+
+def test_overlapping_masks_of_a_segmenter_give_each_pixel_to_one_cell(tmp_path: Path) -> None:
+    class Overlapping:
+        key = "overlapping"
+
+        def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+            square = np.ones((20, 20), bool)
+            found = [((10, 10), square, 0.9, 1), ((20, 20), square, 0.8, 1)]
+            return [Instances.stack(found) for _ in planes]
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((60, 60), np.uint8))
+    (tmp_path / "w.toml").write_text('images = "a.tif"\n')
+    result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU, Overlapping())
+    assert [row["area_px"] for row in table(result)] == [400, 300]
+
+
+def test_a_damaged_file_of_an_earlier_run_is_made_again(plate: Path) -> None:
+    expected = run(workflow(plate, "expected"), CPU, Exact())
+    with pytest.raises(KeyboardInterrupt):
+        run(workflow(plate, "out"), CPU, Counting(dies_at=5))
+    tiles = sorted((plate.parent / "out").rglob("tiles/*/*.npz"))
+    assert len(tiles) == 5
+    tiles[2].write_bytes(b"")
+    first = run(workflow(plate, "out"), CPU, Exact())
+    assert [report.name[2:5] for report in first.failed] == ["B01"]
+    assert "damaged" in str(first.failed[0].reason)
+    second = run(workflow(plate, "out"), CPU, Exact())
+    assert digest(second.folder) == digest(expected.folder)
+    here = second.image(second.images[0].name).folder
+    for names in (["cells.parquet"], ["cells.parquet", "stitched.npz"], ["labels.zarr/zarr.json"]):
+        for name in names:
+            (here / name).write_bytes(b"")
+        assert digest(run(workflow(plate, "out"), CPU, Exact()).folder) == digest(expected.folder)
+
+
+def test_a_few_cells_on_a_flat_background_are_not_normalised_away(tmp_path: Path) -> None:
+    image = np.full((500, 500), 100, np.uint16)
+    y, x = np.indices(image.shape)
+    image[(y - 250) ** 2 + (x - 250) ** 2 <= 64] = 900
+    tifffile.imwrite(tmp_path / "sparse.tif", image)
+    (tmp_path / "w.toml").write_text('images = "sparse.tif"\n[model]\nname = "threshold"\n')
+    result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU)
+    assert result.cells == 1
+
+
+def test_nan_in_a_channel_that_is_only_measured_is_an_error_too(tmp_path: Path) -> None:
+    labels = cells(0, shape=(60, 60), count=5)[1].astype(np.float32)
+    second = np.where(labels > 0, np.nan, 1).astype(np.float32)
+    stack = np.stack([labels, second])
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    (tmp_path / "w.toml").write_text('images = "a.tif"\n[normalise]\nmethod = "none"\n')
+    result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU, Exact())
+    assert "NaN or infinite pixels" in str(result.failed[0].reason)
+
+
+def test_a_segmenter_that_cannot_be_sent_to_workers_is_refused_at_once(plate: Path) -> None:
+    class Local(Exact):
+        pass
+
+    with pytest.raises(CellsegError, match=r"Local cannot be sent to workers"):
+        run(workflow(plate, "out"), Config(device="cpu", workers=2), Local())
+
+
 SLOW = """
 import sys, time
 from pathlib import Path

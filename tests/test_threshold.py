@@ -56,7 +56,7 @@ def test_synthetic_cells_are_seeded_connected_and_partly_touching() -> None:
 def test_it_finds_the_cells_and_little_else(seed: int) -> None:
     image, truth = cells(seed, (256, 256), 30, radius=(8, 11))
     pixels = plane(image)
-    found = model().fit([pixels]).segment([pixels])[0]
+    found = model().fit_image([pixels]).segment([pixels])[0]
     right = found_of(truth, found)
     assert right >= 0.9 * truth.max()
     assert len(found) <= 1.1 * truth.max()
@@ -94,7 +94,7 @@ def test_holes_are_filled_and_debris_is_left_out() -> None:
 def test_a_cell_is_the_same_in_every_window_that_holds_it_and_the_halo() -> None:
     image, _ = cells(5, (400, 400), 120, radius=(6, 10))
     pixels = plane(image)
-    fitted = model().fit([pixels])
+    fitted = model().fit_image([pixels])
     whole = cells_by_place(fitted.segment([pixels])[0], 0, 0)
     compared = 0
     for y0, x0 in [(0, 0), (60, 45), (101, 37), (180, 171)]:
@@ -129,16 +129,16 @@ NOISE = np.random.default_rng(0)
 )
 def test_nothing_is_found_where_nothing_is(pixels: NDArray[np.float32]) -> None:
     assert otsu([pixels]) == float("inf") or pixels.std() > 0.5
-    assert len(model().fit([pixels]).segment([pixels])[0]) == 0
+    assert len(model().fit_image([pixels]).segment([pixels])[0]) == 0
 
 
 def test_an_empty_sample_finds_nothing() -> None:
-    assert len(model().fit([]).segment([disc(10)])[0]) == 0
+    assert len(model().fit_image([]).segment([disc(10)])[0]) == 0
 
 
 def test_the_threshold_is_that_of_the_image_and_never_of_the_window() -> None:
     bright, dim = disc(10), 0.05 * disc(10)
-    fitted = model().fit([bright, dim, 0 * dim])
+    fitted = model().fit_image([bright, dim, 0 * dim])
     assert 0.05 < (fitted.level or 0) < 1
     assert [len(found) for found in fitted.segment([bright, dim])] == [1, 0]
     assert len(model().segment([dim])[0]) == 1
@@ -146,15 +146,15 @@ def test_the_threshold_is_that_of_the_image_and_never_of_the_window() -> None:
 
 def test_a_given_threshold_is_kept() -> None:
     given = model(ThresholdSettings(threshold=0.02))
-    assert given.fit([disc(10)]).level == 0.02
+    assert given.fit_image([disc(10)]).level == 0.02
     assert len(given.segment([0.05 * disc(10)])[0]) == 1
 
 
 def test_the_channels_count_as_their_mean() -> None:
     pair = np.concatenate([disc(10, at=20), disc(10, at=44)])
     mean = pair.mean(axis=0, keepdims=True)
-    fitted = model().fit([pair])
-    assert fitted.level == model().fit([mean]).level
+    fitted = model().fit_image([pair])
+    assert fitted.level == model().fit_image([mean]).level
     assert len(fitted.segment([pair])[0]) == len(fitted.segment([mean])[0]) == 2
 
 
@@ -174,6 +174,6 @@ def test_a_large_tile_takes_no_longer_than_expected() -> None:
     image, _ = cells(1, (288, 288), 130, radius=(4, 8))
     pixels = np.tile(plane(image), (1, 4, 4))
     start = time.process_time()
-    found = model().fit([pixels]).segment([pixels])[0]
+    found = model().fit_image([pixels]).segment([pixels])[0]
     assert len(found) > 1200
     assert time.process_time() - start < 5
