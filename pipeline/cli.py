@@ -32,7 +32,12 @@ class OneLine(click.Group):
             click.echo(f"cellseg: {error}", err=True)
             ctx.exit(2)
         except OSError as error:
-            click.echo(f"cellseg: {error.filename or 'file'}: {error.strerror or error}", err=True)
+            where = error.filename or "the results folder"
+            click.echo(
+                f"cellseg: {where}: {error.strerror or error}."
+                " Mend that, and the same command goes on from here.",
+                err=True,
+            )
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("cellseg: stopped. The same command goes on from here.", err=True)
