@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def find_label_images(path: Path) -> dict[str, Path]:
             f"{path}: no such label image or folder. Give TIFF or OME-Zarr label images,"
             " a folder of them, or a results folder of cellseg."
         )
-    found = {file.parent.name: file for file in sorted(path.glob("images/*/labels.zarr"))}
+    found = _of_results(path)
     for file in () if found else sorted(path.iterdir()):
         if not _is_image(file):
             continue
@@ -138,6 +139,16 @@ def find_label_images(path: Path) -> dict[str, Path]:
             " or a results folder of cellseg."
         )
     return found
+
+
+def _of_results(folder: Path) -> dict[str, Path]:
+    """Return the label images of a results folder; of its last run only those that are done."""
+    found = {file.parent.name: file for file in sorted(folder.glob("images/*/labels.zarr"))}
+    if not (folder / "run.json").is_file():
+        return found
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    done = {image["name"] for image in document["images"] if image["state"] == "done"}
+    return {name: file for name, file in found.items() if name in done}
 
 
 def _is_image(path: Path) -> bool:

@@ -1,8 +1,7 @@
-"""Box and Tile: cores cover a plane once, and each tile reads a halo around its core."""
+"""Box and Grid: cores of tiles cover a plane once, and each tile reads a halo around its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 FAR = 2**30
@@ -64,31 +63,11 @@ def _sides(box: Box) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A piece of one plane.
-
-    Parameters
-    ----------
-    index : int
-        Position in the plan of its image.
-    t, z : int
-        The plane.
-    core : Box
-        What this tile answers for; the cores of a plane cover it once.
-    read : Box
-        What its segmenter sees: the core grown by the halo, cut at the plane.
-    """
-
-    index: int
-    t: int
-    z: int
-    core: Box
-    read: Box
-
-
-@dataclass(frozen=True)
 class Grid:
     """The tiles of one plane, found by arithmetic and never listed.
+
+    A tile is its position in the grid. Its core is what it answers for; what
+    its segmenter reads is the core grown by the halo, cut at the plane.
 
     Parameters
     ----------
@@ -137,20 +116,3 @@ class Grid:
             for row in range(first[0], last[0] + 1)
             for column in range(first[1], last[1] + 1)
         ]
-
-
-def plan_tiles(shape: tuple[int, int, int, int], size: int, halo: int) -> Iterator[Tile]:
-    """Yield the tiles of every plane of an image, planes in order t, z, tiles row by row.
-
-    Parameters
-    ----------
-    shape : (T, Z, Y, X)
-    size, halo : int
-        See `Grid`.
-    """
-    grid = Grid(Box(0, 0, *shape[2:]), size, halo)
-    for plane in range(shape[0] * shape[1]):
-        t, z = divmod(plane, shape[1])
-        for position in range(len(grid)):
-            index = plane * len(grid) + position
-            yield Tile(index, t, z, grid.core(position), grid.read(position))

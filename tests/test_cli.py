@@ -92,6 +92,9 @@ def test_evaluate_compares_a_results_folder_with_truth(folder: Path) -> None:
     assert shown.output.splitlines()[0].split()[:2] == ["image", "iou"]
     document = json.loads(cellseg("evaluate", "out", "truth", "--json").output)
     assert document["pooled"][0]["ap"] > 0.7
+    (folder / "images" / "f0.tif").unlink()
+    cellseg("run", "w.toml")
+    assert len(json.loads(cellseg("evaluate", "out", "truth", "--json").output)["images"]) == 1
     (folder / "names.txt").write_text("f1.tif\n")
     chosen = cellseg("evaluate", "out", "truth", "--names", "names.txt")
     assert "f1" in chosen.output

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellseg.pipeline.tiles import FAR, Box, Grid, plan_tiles
+from cellseg.pipeline.tiles import FAR, Box, Grid
 
 sides = st.integers(1, 80)
 
@@ -18,10 +18,12 @@ def test_cores_cover_the_plane_once_and_reads_lie_in_it(
 ) -> None:
     covered = np.zeros((height, width), int)
     plane = Box(0, 0, height, width)
-    for tile in plan_tiles((1, 1, height, width), size, halo):
-        covered[tile.core.slices] += 1
-        assert tile.read == tile.core.grow(halo, plane)
-        assert tile.read.intersect(plane) == tile.read
+    grid = Grid(plane, size, halo)
+    for position in range(len(grid)):
+        core, read = grid.core(position), grid.read(position)
+        covered[core.slices] += 1
+        assert read == core.grow(halo, plane)
+        assert read.intersect(plane) == read
     assert (covered == 1).all()
 
 
@@ -36,14 +38,6 @@ def test_reading_names_exactly_the_tiles_whose_window_meets_a_box(
     grid = Grid(Box(0, 0, height, width), size, halo)
     expected = [i for i in range(len(grid)) if grid.read(i).intersect(box)]
     assert grid.reading(box) == expected
-
-
-def test_tiles_of_several_planes_are_numbered_through() -> None:
-    tiles = list(plan_tiles((2, 3, 10, 10), 8, 2))
-    assert [tile.index for tile in tiles] == list(range(2 * 3 * 4))
-    assert [(tile.t, tile.z) for tile in tiles[::4]] == [
-        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2),
-    ]  # fmt: skip
 
 
 def test_distance_inside_ignores_the_edges_of_the_image() -> None:
