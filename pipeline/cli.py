@@ -14,7 +14,8 @@ import click
 from cellseg.models.errors import CellsegError
 
 if TYPE_CHECKING:
-    from cellseg.pipeline.stages import Plan, Result, Run
+    from cellseg.pipeline.plan import Plan
+    from cellseg.pipeline.stages import Result, Run
 
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
@@ -106,7 +107,8 @@ def run(
 
     settings = read_workflow(workflow, overrides, images, output)
     config = read_config(config_path, workers=workers, device=device)
-    from cellseg.pipeline.stages import Run, plan
+    from cellseg.pipeline.plan import plan
+    from cellseg.pipeline.stages import Run
 
     planned = plan(settings, config)
     _print_plan(planned)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellseg.models import MODELS
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.stages import Plan
+from cellseg.pipeline.plan import Plan
 from cellseg.pipeline.tiles import Box
 
 PROBE = 512
