@@ -16,11 +16,11 @@ from zarr.codecs import BloscCodec
 
 from cellseg.pipeline.paint import LabelImage, halve
 from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.voxel import Voxel
 
 CHUNK = 512
 SHARD = 2048
 """Px on a side; a shard is one file, and painted as one region."""
-Voxel = tuple[float, float, float] | None
 SMALLEST = 256
 """The pyramid ends where both sides are at most this many px."""
 
@@ -50,7 +50,7 @@ class LabelStore:
         except (ValueError, OSError):
             return {}
 
-    def rescale(self, voxel_um: Voxel) -> None:
+    def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
         old = self._attributes()
         (multiscale,) = old["ome"]["multiscales"]
@@ -68,7 +68,7 @@ class LabelStore:
         self,
         key: str,
         shape: tuple[int, int, int, int],
-        voxel_um: Voxel,
+        voxel_um: Voxel | None,
         region: Callable[[int, int, Box], LabelImage],
     ) -> None:
         """Write the whole label image and its pyramid.
@@ -166,7 +166,7 @@ def _halved(finer: zarr.Array[Any], t: int, z: int, box: Box) -> LabelImage:
     return halve(found.astype(np.uint32, copy=False))
 
 
-def _metadata(axes: str, levels: int, voxel_um: Voxel, name: str) -> dict[str, Any]:
+def _metadata(axes: str, levels: int, voxel_um: Voxel | None, name: str) -> dict[str, Any]:
     """Return the OME-Zarr 0.5 metadata of a label image with its levels."""
     size = dict(zip("zyx", voxel_um or (1.0, 1.0, 1.0), strict=True))
     unit = {"unit": "micrometer"} if voxel_um else {}

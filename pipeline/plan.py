@@ -16,7 +16,7 @@ from cellseg.models import MODELS, CellsegError, Segmenter
 from cellseg.models.settings import MaskRCNNSettings
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.image import fingerprint
-from cellseg.pipeline.measure import MEASUREMENTS
+from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
@@ -77,7 +77,7 @@ class Plan:
     @property
     def tiles(self) -> int:
         """Number of tiles of all images."""
-        return sum(scene.planes * len(scene.grid) for scene in self.scenes)
+        return sum(scene.tiles for scene in self.scenes)
 
 
 def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None) -> Plan:
@@ -88,10 +88,7 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
     CellsegError
         If inputs are missing, or settings do not fit each other or the images.
     """
-    for group in workflow.measure.groups:
-        if group not in MEASUREMENTS:
-            known = ", ".join(MEASUREMENTS)
-            raise CellsegError(f'[measure] groups: "{group}" is not known. Known: {known}.')
+    column_types(workflow.measure.groups, ())  # names a group that is not known
     model, identity = _describe(workflow, config, segmenter)
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:

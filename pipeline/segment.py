@@ -103,6 +103,11 @@ class Scene:
         return int(self.image.pixels.shape[0] * self.image.pixels.shape[2])
 
     @property
+    def tiles(self) -> int:
+        """Number of tiles of all planes."""
+        return self.planes * len(self.grid)
+
+    @property
     def grid(self) -> Grid:
         """The tiles of each plane."""
         height, width = self.image.pixels.shape[3:]

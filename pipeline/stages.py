@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from cellseg.models import Segmenter
 from cellseg.pipeline.config import Config
@@ -113,7 +114,7 @@ class Run:
         complete = here.labels.key() == keys.labels and here.cells_done(keys.cells) and pictured
         if complete:
             here.labels.rescale(scene.voxel_um)
-            self.tiles_done += scene.planes * len(scene.grid)
+            self.tiles_done += scene.tiles
             here.clear_tiles()
         return complete
 
@@ -138,7 +139,7 @@ class Run:
     def _queue_tiles(self, scene: Scene) -> None:
         """Queue the tiles of a prepared image that no earlier run has written."""
         here, keys = self.plan.results.image(scene.name), Keys.of(scene)
-        every = range(scene.planes * len(scene.grid))
+        every = range(scene.tiles)
         if here.labels.key() == keys.labels and here.stitched_done(keys.labels):
             missing = []
         else:
@@ -157,31 +158,20 @@ class Run:
         left = [task for task in self.tasks if task.scene.name != scene.name]
         self.tasks.clear()
         self.tasks.extend(left)
-        every = range(scene.planes * len(scene.grid))
-        self.tiles_done += len(self.waiting.pop(scene.name, every))
-        report = ImageReport(
-            scene.name,
-            str(scene.source.path),
-            "failed",
-            tiles=scene.planes * len(scene.grid),
-            seconds=self.seconds.get(scene.name, {}),
-            reason=" ".join(failure.reason.split()),
-            traceback=failure.traceback,
-        )
-        self.reports[scene.name] = report
-        return Progress(scene.name, self.tiles_done, self.plan.tiles, report)
+        self.tiles_done += len(self.waiting.pop(scene.name, range(scene.tiles)))
+        reason = " ".join(failure.reason.split())
+        return self._settle(scene, "failed", reason=reason, traceback=failure.traceback)
 
     def _report(self, scene: Scene, cells: int) -> Progress:
         """Note that an image is done."""
-        report = ImageReport(
-            scene.name,
-            str(scene.source.path),
-            "done",
-            cells=cells,
-            tiles=scene.planes * len(scene.grid),
-            seconds={k: round(v, 3) for k, v in self.seconds.get(scene.name, {}).items()},
-            warnings=() if cells else ("no cells were found",),
-        )
+        warnings = () if cells else ("no cells were found",)
+        return self._settle(scene, "done", cells=cells, warnings=warnings)
+
+    def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:
+        """Write down how it went with an image."""
+        seconds = {k: round(v, 3) for k, v in self.seconds.get(scene.name, {}).items()}
+        source = str(scene.source.path)
+        report = ImageReport(scene.name, source, state, tiles=scene.tiles, seconds=seconds, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report)
 

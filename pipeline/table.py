@@ -41,15 +41,9 @@ FIRST: dict[str, pa.DataType] = {
 
 def schema(groups: Sequence[str], channels: Sequence[str]) -> pa.Schema:
     """Return the columns of a table and their types."""
-    measured = {
-        name: pa.from_numpy_dtype(dtype) for name, dtype in column_types(groups, channels).items()
-    }
-    return (
-        pa.schema(list((measured | FIRST | {}).items()))
-        .empty_table()
-        .select([*FIRST, *(name for name in measured if name not in FIRST)])
-        .schema
-    )
+    measured = column_types(groups, channels)
+    types = {name: pa.from_numpy_dtype(dtype) for name, dtype in measured.items()} | FIRST
+    return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])
 
 
 def cell_table(scene: Scene, planes: Sequence[Stitched], labels: LabelStore) -> pa.Table:
