@@ -1,4 +1,4 @@
-"""Backbones: from an image to a pyramid of features, finest first."""
+"""Backbones: from an image to levels of features, finest first."""
 
 from __future__ import annotations
 
@@ -6,52 +6,146 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet34
+from torch.nn.functional import interpolate, pad
+from torchvision.models import resnet18, resnet34, resnet50, resnet101
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from cellseg.models.settings import NetworkSettings
 
-RESNETS: dict[str, Callable[..., nn.Module]] = {"resnet18": resnet18, "resnet34": resnet34}
-STAGE_CHANNELS = (64, 128, 256, 512)
+RESNETS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+}
+STEM_CHANNELS = 64
+C4_STAGES = 3
+
+
+def stage_channels(backbone: str) -> tuple[int, ...]:
+    """Return the channels after each of the four stages of a residual network."""
+    expansion = 1 if backbone in ("resnet18", "resnet34") else 4
+    return tuple(width * expansion for width in (64, 128, 256, 512))
+
+
+def stem(in_channels: int) -> nn.Sequential:
+    """Return the first layers of a residual network, to 64 channels at stride 2."""
+    convolution = nn.Conv2d(in_channels, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(STEM_CHANNELS), nn.ReLU(inplace=True))
+
+
+def stages(backbone: str, first: int, last: int) -> nn.ModuleList:
+    """Return stages `first` to `last` (exclusive, from 0) of a residual network."""
+    resnet = RESNETS[backbone](weights=None)
+    return nn.ModuleList(getattr(resnet, f"layer{stage + 1}") for stage in range(first, last))
 
 
 class ResNetFPN(nn.Module):
     """A residual network (He et al., CVPR 2016) under a feature pyramid (Lin et al., CVPR 2017).
 
     Maps float (B, C, H, W), H and W multiples of `stride`, to an ordered dict
-    of levels: strides 4, 8, ... for each stage used, then one coarser level
-    by subsampling, each of `settings.pyramid_channels` channels.
+    of levels of `settings.pyramid_channels` channels: "0", "1", ... at strides
+    4, 8, ... for each stage used, "pool" one coarser by subsampling, and, where
+    `settings.finest_stride` is 2, "fine" before them.
+
+    The fine level is no part of the published pyramid. A nucleus of 6 px is
+    one and a half positions of stride 4 across: regions are cut from stride 2
+    instead, from the stem's features on top of the pyramid's. Nothing is
+    convolved at that size, which would cost more than the whole rest.
     """
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        resnet = RESNETS[settings.backbone](weights=None)
-        self.stem = nn.Sequential(
-            nn.Conv2d(settings.in_channels, 64, 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, stride=2, padding=1),
-        )
-        self.stages = nn.ModuleList(
-            getattr(resnet, f"layer{stage + 1}") for stage in range(settings.stages)
-        )
+        width = settings.pyramid_channels
+        self.stem = stem(settings.in_channels)
+        self.shrink = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages = stages(settings.backbone, 0, settings.stages)
         self.pyramid = FeaturePyramidNetwork(
-            list(STAGE_CHANNELS[: settings.stages]),
-            settings.pyramid_channels,
-            LastLevelMaxPool(),
+            list(stage_channels(settings.backbone)[: settings.stages]), width, LastLevelMaxPool()
         )
-        self.out_channels = settings.pyramid_channels
+        self.fine = nn.Conv2d(STEM_CHANNELS, width, 1) if settings.finest_stride == 2 else None
+        self.out_channels = width
         self.stride = 4 * 2**settings.stages
-        first = self.stem[0]
-        assert isinstance(first, nn.Conv2d)  # noqa: S101 - for the type checker
-        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+        self.proposing = [str(level) for level in range(settings.stages)] + ["pool"]
+        self.pooled = self.proposing[:-1]
+        if self.fine is not None:
+            self.pooled = ["fine", *self.pooled]
+            nn.init.kaiming_uniform_(self.fine.weight, a=1)
+            nn.init.zeros_(self.fine.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the pyramid levels of `image`, keys "0", "1", ... and "pool"."""
+        """Return the levels of `image` by name."""
         features: OrderedDict[str, Tensor] = OrderedDict()
-        x = self.stem(image)
+        first = self.stem(image)
+        x = self.shrink(first)
         for level, stage in enumerate(self.stages):
             x = stage(x)
             features[str(level)] = x
         levels: dict[str, Tensor] = self.pyramid(features)
-        return levels
+        if self.fine is None:
+            return levels
+        return {"fine": _twice(levels["0"]) + self.fine(first), **levels}
+
+
+def _twice(level: Tensor) -> Tensor:
+    """Return a level (B, C, h, w) at half its stride, position k at position 2 k.
+
+    A strided convolution with odd kernel and padding reads around pixel
+    k x stride, so position k of one level lies at 2 k of the next finer one;
+    the usual resizing would put it at 2 k + 0.5.
+    """
+    height, width = level.shape[-2:]
+    size = (2 * height - 1, 2 * width - 1)
+    resized = interpolate(level, size=size, mode="bilinear", align_corners=True)
+    return pad(resized, (0, 1, 0, 1), mode="replicate")
+
+
+class ResNetC4(nn.Module):
+    """A residual network to its fourth stage, conv4, without a pyramid.
+
+    He et al., "Mask R-CNN", ICCV 2017, section 3 and figure 4, left: one level
+    "0" at stride 16; the fifth stage is the head's (`Stage5`).
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.stem = stem(settings.in_channels)
+        self.shrink = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages = stages(settings.backbone, 0, C4_STAGES)
+        self.out_channels = stage_channels(settings.backbone)[C4_STAGES - 1]
+        self.stride = 16
+        self.proposing = self.pooled = ["0"]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the level at stride 16."""
+        x = self.shrink(self.stem(image))
+        for stage in self.stages:
+            x = stage(x)
+        return {"0": x}
+
+
+class Stage5(nn.Module):
+    """The fifth stage of a residual network at the size of its input: (N, C, 7, 7) to (N, D, 7, 7).
+
+    Its stride is 1, as figure 4 of the Mask R-CNN paper has it.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        (self.layers,) = stages(backbone, C4_STAGES, C4_STAGES + 1)
+        for layer in self.layers.modules():
+            if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+                layer.stride = (1, 1)
+        self.out_channels = stage_channels(backbone)[C4_STAGES]
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Return the features of each region."""
+        features: Tensor = self.layers(regions)
+        return features
+
+
+BACKBONES: dict[str, Callable[[NetworkSettings], ResNetFPN | ResNetC4]] = {
+    "fpn": ResNetFPN,
+    "c4": ResNetC4,
+}

@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al., ICCV 2017) from torchvision's parts, set for cells.
 
 What torchvision presets for photographs and cells need otherwise: anchors
-from 8 px, no resizing to 800 px, as many proposals and detections as a tile
+from 6 px, no resizing to 800 px, as many proposals and detections as a tile
 holds instead of 100, no ImageNet statistics, masks left box-sized.
 
 Boxes inside the network are ``x0, y0, x1, y1`` in *pixel-centre* coordinates:
@@ -15,59 +15,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 
-from cellseg.models.backbones import ResNetFPN
+from cellseg.models.backbones import BACKBONES
+from cellseg.models.regions import BOX_SAMPLES, Regions, box_head, mask_head, region_pool
 from cellseg.models.settings import NetworkSettings
 
-LEAST_OBJECTNESS = 0.1
+LEAST_OBJECTNESS = 0.3
 """Nearly all anchors are background. From 0.02 to 0.3 the accuracy on the validation images is
 the same to 0.001; what a dense tile costs is not."""
+PROPOSALS_OVERLAP = {"training": 0.7, "evaluation": 0.6}
+"""IoU at which a proposal is dropped for a better one: a network learns from many views of a cell;
+in use 0.6 leaves it a quarter fewer to look at, for the same accuracy."""
+DETECTIONS_OVERLAP = 0.6
+"""IoU of boxes at which a detection is dropped for a better one. Long cells side by side at 45
+degrees have boxes that overlap far more than they do; which of two detections is a second guess is
+decided by their masks (`cellseg.models.detector.separate`)."""
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
-MASK_SIZE = 28
+REGIONS_LEARNED = {"fpn": 128, "c4": 64}
+"""Regions an image that a training step learns from. The heads take nearly all the time of the C4
+form: the fewer there are the paper's (section 3.1)."""
 PIXELS_A_PROPOSAL = 64
 """Proposals grow with the image: room for a cell of 8 x 8 px next to the other."""
 
 
-class MaskHead(nn.Sequential):
-    """Four 3 x 3 convolutions, an upsampling and a 1 x 1: (N, C, 14, 14) to (N, K, 28, 28) logits.
+class Predictor(FastRCNNPredictor):  # type: ignore[misc]
+    """torchvision's, its results as float32, for the reason of `ProposalHead`."""
 
-    In evaluation it works through `CHUNK` objects at a time: thousands of
-    cells in a tile must not cost gigabytes.
-    """
-
-    CHUNK = 256
-
-    def __init__(self, in_channels: int, width: int, classes: int) -> None:
-        layers: list[nn.Module] = []
-        for _ in range(4):
-            layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-            in_channels = width
-        layers += [
-            nn.ConvTranspose2d(width, width, 2, stride=2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, classes, 1),
-        ]
-        super().__init__(*layers)
-        for name, value in self.named_parameters():
-            if name.endswith("weight"):
-                nn.init.kaiming_normal_(value, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.zeros_(value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return one mask of logits per class for each object."""
-        parts = [x] if self.training else list(torch.split(x, self.CHUNK))
-        return torch.cat([self._layers(part) for part in parts or [x]])
-
-    def _layers(self, x: Tensor) -> Tensor:
-        for layer in self:
-            x = layer(x)
-        return x
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class logits and box corrections of each region."""
+        logits, corrections = super().forward(x)
+        return logits.float(), corrections.float()
 
 
 class MaskRCNN(nn.Module):
@@ -76,7 +56,8 @@ class MaskRCNN(nn.Module):
     In training mode ``forward(images, targets)`` returns the losses by name;
     in evaluation mode ``forward(images)`` returns a dict per image with
     ``boxes`` (N, 4), ``labels`` (N,), ``scores`` (N,) and ``masks``
-    (N, 1, 28, 28), the probabilities of each mask over its box.
+    (N, 1, S, S), the probabilities of each mask over its box, S = 28 on a
+    pyramid, 14 in the C4 form and 1 without masks.
 
     Images are one float tensor (B, C, H, W); targets hold ``boxes`` (M, 4),
     ``labels`` (M,) int64 from 1, and ``masks`` (M, H, W) uint8.
@@ -84,44 +65,40 @@ class MaskRCNN(nn.Module):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        self.backbone = ResNetFPN(settings)
+        self.backbone = BACKBONES[settings.form](settings)
         width = self.backbone.out_channels
-        levels = settings.stages + 1
-        sizes = [settings.anchors_px[min(i, len(settings.anchors_px) - 1)] for i in range(levels)]
-        anchors = AnchorGenerator(
-            sizes=tuple((size, size * 2**0.5) for size in sizes),
-            aspect_ratios=(ASPECT_RATIOS,) * levels,
-        )
+        anchors = _anchors(settings, len(self.backbone.proposing))
         self.rpn = RegionProposalNetwork(
             anchors,
-            RPNHead(width, anchors.num_anchors_per_location()[0]),
+            ProposalHead(width, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.6,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
             pre_nms_top_n={"training": 1000, "testing": 1000},
             post_nms_top_n={"training": 1000, "testing": 1000},
-            nms_thresh=0.7,
+            nms_thresh=PROPOSALS_OVERLAP["training"],
         )
-        pooled = [str(level) for level in range(settings.stages)]
-        levels_of = {"canonical_scale": 32, "canonical_level": 3}
-        self.roi_heads = RoIHeads(
-            MultiScaleRoIAlign(pooled, 7, sampling_ratio=2, **levels_of),
-            TwoMLPHead(width * 7 * 7, settings.box_features),
-            FastRCNNPredictor(settings.box_features, settings.classes + 1),
+        pooled = self.backbone.pooled
+        boxes, features = box_head(settings, width)
+        masks, samples = mask_head(settings, width)
+        self.roi_heads = Regions(
+            region_pool(settings, pooled, BOX_SAMPLES, 2),
+            boxes,
+            Predictor(features, settings.classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=128,
+            batch_size_per_image=REGIONS_LEARNED[settings.form],
             positive_fraction=0.25,
             bbox_reg_weights=None,
             score_thresh=0.05,
-            nms_thresh=0.5,
+            nms_thresh=DETECTIONS_OVERLAP,
             detections_per_img=1000,
-            # A cell is some 5 positions of the finest level across: 14 samples see each twice.
-            mask_roi_pool=MultiScaleRoIAlign(pooled, MASK_SIZE // 2, sampling_ratio=1, **levels_of),
-            mask_head=nn.Identity(),
-            mask_predictor=MaskHead(width, settings.mask_channels, settings.classes + 1),
+            # A mask's samples lie about one position of their level apart: one look each.
+            mask_roi_pool=region_pool(settings, pooled, samples, 1) if settings.masks else None,
+            mask_predictor=masks if settings.masks else None,
         )
+        self.roi_heads.settings = settings
 
     def forward(
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
@@ -131,7 +108,8 @@ class MaskRCNN(nn.Module):
         self._allow(height * width)
         features = self.backbone(images)
         batch = ImageList(images, [(height, width)] * len(images))
-        proposals, rpn_losses = self.rpn(batch, features, targets)
+        proposing = {name: features[name] for name in self.backbone.proposing}
+        proposals, rpn_losses = self.rpn(batch, proposing, targets)
         detections, roi_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
         if self.training:
             losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
@@ -153,3 +131,35 @@ class MaskRCNN(nn.Module):
             limit["testing"] = allowed
         self.roi_heads.detections_per_img = allowed
         self.rpn.score_thresh = 0.0 if self.training else LEAST_OBJECTNESS
+        self.rpn.nms_thresh = PROPOSALS_OVERLAP["training" if self.training else "evaluation"]
+
+
+class ProposalHead(RPNHead):  # type: ignore[misc]
+    """torchvision's head with results in float32 at any precision.
+
+    bfloat16 has eight significant bits: a box at x = 600 would move by up to 2 px.
+    """
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return objectness and box corrections of each level."""
+        logits, corrections = super().forward(x)
+        return [each.float() for each in logits], [each.float() for each in corrections]
+
+
+class Anchors(AnchorGenerator):  # type: ignore[misc]
+    """torchvision's anchors in float32, whatever the precision of the features."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Move the anchors to the features' device, and leave their type."""
+        del dtype
+        super().set_cell_anchors(torch.float32, device)
+
+
+def _anchors(settings: NetworkSettings, levels: int) -> AnchorGenerator:
+    """Return anchors of two sizes a level, or of all sizes where there is one level only."""
+    sizes = [(size, size * 2**0.5) for size in settings.anchors_px]
+    if levels == 1:
+        each = [tuple(size for pair in sizes for size in pair)]
+    else:
+        each = [sizes[min(level, len(sizes) - 1)] for level in range(levels)]
+    return Anchors(sizes=tuple(each), aspect_ratios=(ASPECT_RATIOS,) * levels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
@@ -69,6 +69,26 @@ class MaskRCNNSettings(ModelSettings):
     min_area_px: int = Field(
         default=10, ge=1, description="Smaller objects are taken for debris, in px."
     )
+    diameter_px: Annotated[float, Field(gt=0, le=2000)] | Literal["auto"] | None = Field(
+        default=None,
+        description='Typical diameter of the cells, in px, or "auto" to estimate it once a run;'
+        " the images are resampled to the diameter the model was trained at. Default: as they are.",
+    )
+    diameter_um: float | None = Field(
+        default=None,
+        gt=0,
+        description="The same in um, for images whose pixel size is known; in place of"
+        " diameter_px.",
+    )
+
+    @model_validator(mode="after")
+    def _one_diameter(self) -> MaskRCNNSettings:
+        if self.diameter_px is not None and self.diameter_um is not None:
+            raise ValueError(
+                f"diameter_px = {self.diameter_px} and diameter_um = {self.diameter_um} are both"
+                " set. Leave one out."
+            )
+        return self
 
 
 class Percentile(Frozen):
@@ -96,25 +116,46 @@ class Unchanged(Frozen):
 class NetworkSettings(Frozen):
     """`[network]` of a training: the shape of the Mask R-CNN, kept in its weights file."""
 
-    backbone: Literal["resnet18", "resnet34"] = Field(
+    form: Literal["fpn", "c4"] = Field(
+        default="fpn",
+        description='"fpn": a feature pyramid; "c4": one level at stride 16, as in the first'
+        " Mask R-CNN, slower and coarser.",
+    )
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = Field(
         default="resnet18", description="Residual network (He et al. 2016) under the pyramid."
     )
     stages: int = Field(
         default=3,
         ge=2,
         le=4,
-        description="Residual stages used: 3 ends at stride 16, enough for cells up to 200 px"
-        " across, and leaves out the stage with three quarters of the parameters.",
+        description="Residual stages under a pyramid: 3 ends at stride 16, enough for cells up to"
+        " 200 px across, and leaves out the stage with three quarters of the parameters.",
+    )
+    finest_stride: Literal[2, 4] = Field(
+        default=2,
+        description="Stride of the finest level that regions are cut from, in px; 2 for cells"
+        " from 5 px on, 4 as in the published pyramid.",
     )
     in_channels: int = Field(default=1, ge=1, le=16, description="Channels the network sees.")
-    classes: int = Field(
-        default=1, ge=1, le=1, description="Kinds of object; more than one is not learned yet."
+    classes: int = Field(default=1, ge=1, le=255, description="Kinds of object.")
+    roi: Literal["align", "pool"] = Field(
+        default="align", description="RoIAlign, or the coarser RoIPool, to cut out regions."
+    )
+    masks: bool = Field(
+        default=True, description="false: boxes only, a Faster R-CNN; its masks fill their boxes."
+    )
+    mask_classes: Literal["per_class", "agnostic"] = Field(
+        default="per_class", description="One mask a class, or one for all classes."
+    )
+    mask_loss: Literal["sigmoid", "softmax"] = Field(
+        default="sigmoid",
+        description="Masks of classes that do not compete, or that share each pixel.",
     )
     pyramid_channels: int = Field(default=96, ge=8, description="Width of the feature pyramid.")
     box_features: int = Field(default=256, ge=8, description="Width of the box head.")
     mask_channels: int = Field(default=64, ge=8, description="Width of the mask head.")
     anchors_px: tuple[float, ...] = Field(
-        default=(8.0, 16.0, 32.0, 64.0),
+        default=(6.0, 13.0, 28.0, 64.0),
         min_length=1,
         description="Smallest anchor of each pyramid level from stride 4 on, in px; a second"
         " one, the square root of 2 larger, stands beside each.",
@@ -130,6 +171,14 @@ class TrainSettings(Frozen):
     labels: tuple[str, ...] = Field(
         min_length=1, description="Folders of label images, one for each folder of images."
     )
+    class_images: tuple[str, ...] = Field(
+        default=(),
+        description="Folders of class images, one for each folder of images: over each cell the"
+        " number of its class, from 1. Default: all cells are of one class.",
+    )
+    class_names: tuple[str, ...] = Field(
+        default=(), description="Names of the classes, from 1 on; kept in the weights."
+    )
     validation: str | float = Field(
         default=0.1,
         description="A text file with one image name a line, or the fraction held out at random."
@@ -142,6 +191,11 @@ class TrainSettings(Frozen):
     name: str = Field(default="model", description="Name kept in the weights.")
     data_licence: str = Field(default="unstated", description="Licence of the training data.")
     data_source: str = Field(default="unstated", description="Where the training data come from.")
+    start: str | None = Field(
+        default=None,
+        description="Weights to start from, a shipped name or a .safetensors file of a network of"
+        " the same shape. Default: random ones.",
+    )
     network: NetworkSettings = NetworkSettings()
     normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")] = (
         Percentile()
@@ -155,7 +209,15 @@ class TrainSettings(Frozen):
         default=0.998, ge=0, lt=1, description="Decay a step of the moving average of the weights."
     )
     zoom: tuple[float, float] = Field(
-        default=(0.6, 1.5), description="Range of the random magnification."
+        default=(0.4, 2.2),
+        description="Range of the random magnification around 1; strong ones are rarer.",
+    )
+    empty: float = Field(
+        default=0.06,
+        ge=0,
+        lt=1,
+        description="Share of crops that are made-up fields of noise, dust and shading without"
+        " cells, which teach to find nothing where there is nothing.",
     )
     seed: int = Field(default=0, ge=0, description="Everything random follows from it.")
     validate_every: int = Field(default=500, ge=1, description="Steps between validations.")

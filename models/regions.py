@@ -1,0 +1,276 @@
+"""What becomes of each region: its features cut out, its class and box, and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    fastrcnn_loss,
+    project_masks_on_boxes,
+)
+from torchvision.ops import roi_pool
+
+from cellseg.models.backbones import Stage5
+from cellseg.models.roi_align import RoIAlign
+from cellseg.models.settings import NetworkSettings
+
+CANONICAL_PX = 32
+CANONICAL_LEVEL = 2
+"""A box 32 px across is cut from stride 4 = 2 ** 2, one twice as large a level further up, as in
+Lin et al., CVPR 2017, equation 1, with 32 px in place of ImageNet's 224 px at stride 16. A mask's
+14 samples across then lie about one position of their level apart."""
+BOX_SAMPLES = 7
+MASK_SAMPLES = 14
+
+
+class MultiScaleRoIPool(nn.Module):
+    """RoIPool (Girshick, ICCV 2015) from the level that fits a region's size.
+
+    Rounds a region to whole positions and takes the maximum in each of its
+    cells. RoIAlign's better precision is the point of Mask R-CNN (section 3);
+    this one is here to be compared with.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Levels, finest first, each of twice the stride of the one before.
+    size : int
+        Positions across the result.
+    """
+
+    def __init__(self, names: Sequence[str], size: int) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.size = size
+
+    def forward(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Return (N, C, size, size) for the boxes of all images, in their order."""
+        image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
+        regions = torch.cat([image, torch.cat(boxes)], 1)
+        strides = [shapes[0][0] / features[name].shape[-2] for name in self.names]
+        level = _level(torch.cat(boxes), strides)
+        first = features[self.names[0]]
+        pooled = first.new_zeros((len(regions), first.shape[1], self.size, self.size))
+        for index, (name, stride) in enumerate(zip(self.names, strides, strict=True)):
+            here = torch.nonzero(level == index)[:, 0]
+            # Unlike RoIAlign's, torchvision's RoIPool knows no bfloat16.
+            cut = roi_pool(features[name].float(), regions[here], self.size, 1 / stride)
+            pooled = pooled.index_put((here,), cut.to(pooled.dtype))
+        return pooled
+
+
+def _level(boxes: Tensor, strides: Sequence[float]) -> Tensor:
+    """Return the index into `strides` of the level each box is cut from."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1e-6).sqrt()
+    level = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_PX) + 1e-6)
+    finest = torch.log2(torch.tensor(strides[0]))
+    return (level - finest).clamp(0, len(strides) - 1).long()
+
+
+def region_pool(
+    settings: NetworkSettings, names: Sequence[str], size: int, sampling: int
+) -> nn.Module:
+    """Return the module that cuts regions out of levels `names`."""
+    if settings.roi == "pool":
+        return MultiScaleRoIPool(names, size)
+    return RoIAlign(
+        list(names),
+        size,
+        sampling_ratio=sampling,
+        canonical_scale=CANONICAL_PX,
+        canonical_level=CANONICAL_LEVEL,
+    )
+
+
+class Chunked(nn.Module):
+    """A head that in evaluation works through `CHUNK` regions at a time.
+
+    Thousands of cells in a tile must not cost gigabytes.
+    """
+
+    CHUNK = 256
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the head returns."""
+        parts = [x] if self.training else list(torch.split(x, self.CHUNK))
+        return torch.cat([self.head(part) for part in parts or [x]])
+
+
+class C4BoxHead(nn.Module):
+    """The fifth stage and an average over the region: (N, C, 7, 7) to (N, D)."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.stage = Stage5(backbone)
+        self.out_channels = self.stage.out_channels
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Return one vector a region."""
+        features: Tensor = self.stage(regions).mean((2, 3))
+        return features
+
+
+def mask_layers(in_channels: int, width: int, convolutions: int, outputs: int) -> nn.Sequential:
+    """Return a fully convolutional mask head: (N, C, S, S) to (N, outputs, 2 S, 2 S) logits.
+
+    Some 3 x 3 convolutions, an upsampling by 2 and a 1 x 1 (He et al., ICCV
+    2017, figure 4: four on a pyramid, none after stage 5).
+    """
+    layers: list[nn.Module] = []
+    for _ in range(convolutions):
+        layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+        in_channels = width
+    layers += [nn.ConvTranspose2d(in_channels, width, 2, stride=2), nn.ReLU(inplace=True)]
+    layers += [nn.Conv2d(width, outputs, 1)]
+    head = nn.Sequential(*layers)
+    for name, value in head.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(value, mode="fan_out", nonlinearity="relu")
+        else:
+            nn.init.zeros_(value)
+    return head
+
+
+def mask_outputs(settings: NetworkSettings) -> int:
+    """Return how many masks the head gives a region: one a class, one for all, or a background."""
+    masks = settings.classes if settings.mask_classes == "per_class" else 1
+    return masks + 1 if settings.mask_loss == "softmax" else masks
+
+
+class Regions(RoIHeads):  # type: ignore[misc]
+    """torchvision's region heads with the mask branch's choices.
+
+    Boxes, sampling of regions (1 positive to 3 negative) and their losses are
+    torchvision's; the mask loss is on the true class only (He et al., ICCV
+    2017, section 3). ``masks`` False leaves a Faster R-CNN, whose masks fill
+    their boxes.
+    """
+
+    settings: NetworkSettings
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Return detections (evaluation) and losses (training), the other one empty."""
+        if self.training and targets is not None:
+            return [], self._losses(features, proposals, image_shapes, targets)
+        logits, regression = self._classify(features, proposals, image_shapes)
+        found = [
+            {"boxes": boxes, "scores": scores, "labels": labels}
+            for boxes, scores, labels in zip(
+                *self.postprocess_detections(logits, regression, proposals, image_shapes),
+                strict=True,
+            )
+        ]
+        for one, masks in zip(found, self._masks(features, found, image_shapes), strict=True):
+            one["masks"] = masks
+        return found, {}
+
+    def _classify(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return class logits and box corrections of all regions, float32 at any precision."""
+        pooled = self.box_roi_pool(features, boxes, shapes)
+        logits, regression = self.box_predictor(self.box_head(pooled))
+        return logits.float(), regression.float()
+
+    def _losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        boxes, matched, labels, corrections = self.select_training_samples(proposals, targets)
+        logits, regression = self._classify(features, boxes, shapes)
+        classifier, box = fastrcnn_loss(logits, regression, labels, corrections)
+        losses: dict[str, Tensor] = {"loss_classifier": classifier, "loss_box_reg": box}
+        if self.settings.masks:
+            positive = [torch.nonzero(one > 0)[:, 0] for one in labels]
+            cut = [one[p] for one, p in zip(boxes, positive, strict=True)]
+            mask_logits = self._mask_logits(features, cut, shapes)
+            truth = [
+                project_masks_on_boxes(t["masks"], b, m[p], mask_logits.shape[-1])
+                for t, b, m, p in zip(targets, cut, matched, positive, strict=True)
+            ]
+            classes = torch.cat([one[p] for one, p in zip(labels, positive, strict=True)])
+            losses["loss_mask"] = self._mask_loss(mask_logits, torch.cat(truth), classes)
+        return losses
+
+    def _mask_logits(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        logits: Tensor = self.mask_predictor(self.mask_roi_pool(features, boxes, shapes))
+        return logits.float()
+
+    def _mask_loss(self, logits: Tensor, truth: Tensor, classes: Tensor) -> Tensor:
+        """Return the mean loss over pixels; 0 with a gradient where there is no region."""
+        if not len(classes):
+            return logits.sum() * 0
+        if self.settings.mask_loss == "softmax":
+            logs = logits.log_softmax(1)
+            inside, outside = self._of_class(logs, classes), logs[:, 0]
+            return -(truth * inside + (1 - truth) * outside).mean()
+        return binary_cross_entropy_with_logits(self._of_class(logits, classes), truth)
+
+    def _of_class(self, masks: Tensor, classes: Tensor) -> Tensor:
+        """Return the mask (N, S, S) that belongs to each region's class, counted from 1."""
+        if self.settings.mask_classes == "agnostic":
+            classes = torch.ones_like(classes)
+        # Softmax has the background before the first class.
+        channels = classes if self.settings.mask_loss == "softmax" else classes - 1
+        return masks[torch.arange(len(masks), device=masks.device), channels]
+
+    def _masks(
+        self,
+        features: dict[str, Tensor],
+        found: list[dict[str, Tensor]],
+        shapes: list[tuple[int, int]],
+    ) -> list[Tensor]:
+        """Return the probabilities (N, 1, S, S) over each box, an image at a time."""
+        counts = [len(one["boxes"]) for one in found]
+        if not self.settings.masks:
+            return [one["boxes"].new_ones((len(one["boxes"]), 1, 1, 1)) for one in found]
+        logits = self._mask_logits(features, [one["boxes"] for one in found], shapes)
+        softmax = self.settings.mask_loss == "softmax"
+        probability = logits.softmax(1) if softmax else logits.sigmoid()
+        chosen = self._of_class(probability, torch.cat([one["labels"] for one in found]))
+        return list(torch.split(chosen[:, None], counts))
+
+
+def box_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:
+    """Return the box head over regions of `in_channels`, and its width."""
+    if settings.form == "c4":
+        head = C4BoxHead(settings.backbone)
+        return Chunked(head), head.out_channels
+    features = settings.box_features
+    return TwoMLPHead(in_channels * BOX_SAMPLES**2, features), features
+
+
+def mask_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:
+    """Return the mask head over regions of `in_channels`, and how many samples across it takes.
+
+    In the C4 form it has a stage 5 of its own; in the paper's figure 4 the two
+    heads share one, which training alone can make use of.
+    """
+    outputs = mask_outputs(settings)
+    if settings.form == "c4":
+        stage = Stage5(settings.backbone)
+        layers = mask_layers(stage.out_channels, settings.mask_channels, 0, outputs)
+        return Chunked(nn.Sequential(stage, layers)), BOX_SAMPLES
+    return Chunked(mask_layers(in_channels, settings.mask_channels, 4, outputs)), MASK_SAMPLES
