@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn.functional import interpolate
+from skimage.measure import label as connected
+
+from cellseg.models.light import random_light
 
 FloatImage = NDArray[np.float32]
 Labels = NDArray[np.int32]
+Random = np.random.Generator
+
+EXACT = 0.35
+"""Share of crops whose pixels and borders are taken as they are, without resampling."""
+BENT = 0.3
+"""Share of crops that are turned by any angle, stretched and bent."""
+CROWDED = 0.2
+"""Share of crops into which copies of their own cells are pasted."""
+LEAST_VISIBLE = 0.3
+"""A cell of which pasted ones leave less than this part is covered for good, and loses its label:
+no annotator would have seen it."""
+
+
+def mild(random: Random) -> float:
+    """Return a number from -1 to 1, more often a small one: half are within a quarter."""
+    value = float(random.uniform(-1, 1))
+    return value * abs(value)
 
 
 def random_crop(
@@ -17,9 +35,9 @@ def random_crop(
     labels: Labels,
     side: int,
     zoom: tuple[float, float],
-    random: np.random.Generator,
-) -> tuple[FloatImage, Labels]:
-    """Cut a square at a random place and magnification.
+    random: Random,
+) -> tuple[FloatImage, Labels, Labels]:
+    """Cut a square at a random place, magnification, angle and bend.
 
     Parameters
     ----------
@@ -28,48 +46,103 @@ def random_crop(
     side : int
         Side of the result in px.
     zoom : (low, high)
-        Range of the magnification, drawn evenly on a logarithmic scale.
+        Range of the magnification around 1; strong ones are rarer.
     random : numpy Generator
 
     Returns
     -------
     image : float32 (C, side, side)
     labels : int32 (side, side)
+        Counted from 1. What the crop shows beyond the image is its mirror
+        image, cells included.
+    origin : int32 (N + 1,)
+        The image's label for each of the crop's.
     """
-    factor = float(np.exp(random.uniform(*np.log(zoom))))
-    window = max(round(side / factor), 16)
-    image, labels = _at_least(image, labels, window)
-    y = int(random.integers(image.shape[1] - window + 1))
-    x = int(random.integers(image.shape[2] - window + 1))
-    image = image[:, y : y + window, x : x + window]
-    labels = labels[y : y + window, x : x + window]
-    if window == side:
-        return image, labels
-    resized = interpolate(
-        torch.from_numpy(np.ascontiguousarray(image))[None],
-        size=(side, side),
-        mode="bilinear",
-        antialias=True,
+    if random.random() < EXACT:
+        return _cut(image, labels, side, random)
+    factor = _magnification(zoom, random)
+    bent = random.random() < BENT
+    grid = _bent_grid(side, factor, random) if bent else _straight_grid(side, factor)
+    centre = [_place(length, side / factor, random) for length in labels.shape]
+    grid += np.array(centre)[:, None, None]
+    # Resampling to fewer pixels must average, or noise and specks come out too strong.
+    sigma = 0.5 * (1 / factor - 1)
+    source = ndimage.gaussian_filter(image, (0, sigma, sigma)) if sigma > 0.1 else image
+    pixels = [
+        ndimage.map_coordinates(channel, grid, np.float32, order=1, mode="reflect")
+        for channel in source
+    ]
+    nearest = ndimage.map_coordinates(labels, grid, np.int32, order=0, mode="reflect")
+    return np.stack(pixels), *_count(nearest, mirrored=_leaves(grid, labels.shape))
+
+
+def _magnification(zoom: tuple[float, float], random: Random) -> float:
+    """Return a magnification between those of `zoom`, more often near 1."""
+    exponent = mild(random)
+    end = zoom[1] if exponent > 0 else zoom[0]
+    return float(end ** abs(exponent))
+
+
+def _place(length: int, window: float, random: Random) -> float:
+    """Return the centre of a window in an axis, inside the image if it fits."""
+    if length <= window:
+        return length / 2 - 0.5
+    return float(random.uniform(window / 2, length - window / 2)) - 0.5
+
+
+def _straight_grid(side: int, factor: float) -> NDArray[np.float64]:
+    """Return the positions (2, side, side), around 0, of an enlarged crop's pixels."""
+    line = (np.arange(side) - (side - 1) / 2) / factor
+    return np.stack(np.meshgrid(line, line, indexing="ij"))
+
+
+def _bent_grid(side: int, factor: float, random: Random) -> NDArray[np.float64]:
+    """Return the positions (2, side, side), around 0, of a crop turned, stretched and bent."""
+    angle, stretch = random.uniform(0, 2 * np.pi), np.exp(0.2 * mild(random))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    straight = _straight_grid(side, factor)
+    grid = np.einsum("ij,jyx->iyx", turn @ np.diag([stretch, 1 / stretch]), straight)
+    # A coarse random field enlarged to the crop: smooth over a few cells, folds nothing.
+    coarse = random.normal(0, random.uniform(0, 2.5) / factor, (2, 7, 7))
+    return np.asarray(grid + [ndimage.zoom(field, side / 7, order=3) for field in coarse])
+
+
+def _leaves(grid: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether a grid goes beyond an image of `shape`."""
+    return any(
+        axis.min() < -0.5 or axis.max() > length - 0.5
+        for axis, length in zip(grid, shape, strict=True)
     )
-    centres = ((np.arange(side) + 0.5) * (window / side)).astype(np.intp)
-    return resized[0].numpy(), labels[np.ix_(centres, centres)]
 
 
-def _at_least(image: FloatImage, labels: Labels, side: int) -> tuple[FloatImage, Labels]:
-    """Pad with background where the image is smaller than the crop."""
-    short = [max(side - length, 0) for length in labels.shape]
-    if not any(short):
-        return image, labels
-    margins = [(0, missing) for missing in short]
-    # Mirrored pixels would show mirrored cells that have no label.
-    floor = float(np.quantile(image, 0.05))
-    padded = np.pad(image, [(0, 0), *margins], constant_values=floor)
-    return padded, np.pad(labels, margins)
+def _count(labels: Labels, *, mirrored: bool) -> tuple[Labels, Labels]:
+    """Return labels counted from 1, mirror images of a cell apart, and what each was before."""
+    if not mirrored:
+        origin, counted = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+        return counted[:-1].reshape(labels.shape).astype(np.int32), origin.astype(np.int32)
+    counted, count = connected(  # type: ignore[no-untyped-call]
+        labels, background=0, connectivity=2, return_num=True
+    )
+    origin = np.zeros(count + 1, np.int32)
+    origin[counted] = labels
+    return np.asarray(counted, np.int32), origin
 
 
-def random_turn(
-    image: FloatImage, labels: Labels, random: np.random.Generator
-) -> tuple[FloatImage, Labels]:
+def _cut(
+    image: FloatImage, labels: Labels, side: int, random: Random
+) -> tuple[FloatImage, Labels, Labels]:
+    """Return a crop without resampling, a small image mirrored at its end."""
+    short = [(0, max(side - length, 0)) for length in labels.shape]
+    mirrored = any(after for _, after in short)
+    if mirrored:
+        image = np.pad(image, [(0, 0), *short], mode="symmetric")
+        labels = np.pad(labels, short, mode="symmetric")
+    y, x = (int(random.integers(length - side + 1)) for length in labels.shape)
+    cut = labels[y : y + side, x : x + side]
+    return image[:, y : y + side, x : x + side], *_count(cut, mirrored=mirrored)
+
+
+def random_turn(image: FloatImage, labels: Labels, random: Random) -> tuple[FloatImage, Labels]:
     """Turn by a multiple of 90 degrees and perhaps mirror."""
     turns = int(random.integers(4))
     image, labels = np.rot90(image, turns, (1, 2)), np.rot90(labels, turns)
@@ -78,32 +151,80 @@ def random_turn(
     return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
-def random_light(image: FloatImage, random: np.random.Generator) -> FloatImage:
-    """Change brightness, contrast, gamma, background, sharpness and noise, each at random.
+def crowd(
+    image: FloatImage, labels: Labels, origin: Labels, random: Random
+) -> tuple[FloatImage, Labels, Labels]:
+    """Paste copies of some of the crop's cells next to others, so that they touch.
 
-    Takes and returns float32 (C, H, W) on the normalised scale, where cells lie
-    roughly between 0 and 1.
+    Copy-paste of instances as in Ghiasi et al., CVPR 2021, but each copy beside
+    a cell rather than anywhere: what is hard is where two cells meet.
+
+    Takes and returns what `random_crop` returns.
     """
-    image = image * np.float32(np.exp(random.uniform(-0.4, 0.4)))
-    if random.random() < 0.5:
-        gamma = float(np.exp(random.uniform(-0.4, 0.4)))
-        image = np.sign(image) * np.abs(image) ** np.float32(gamma)
-    if random.random() < 0.3:
-        image = image + _gradient(image.shape, float(random.uniform(0, 0.3)), random)
-    if random.random() < 0.25:
-        sigma = float(random.uniform(0.3, 1.5))
-        image = ndimage.gaussian_filter(image, (0, sigma, sigma))
-    image = image + np.float32(random.uniform(-0.08, 0.08))
-    noise = float(random.uniform(0, 0.06)) * random.standard_normal(image.shape, np.float32)
-    return np.asarray(image + noise, np.float32)
+    boxes = ndimage.find_objects(labels)
+    present = [label for label, box in enumerate(boxes, 1) if box is not None]
+    # A cell that the crop cuts off would teach that cells have straight edges.
+    whole = [
+        label
+        for label in present
+        if all(
+            side.start > 0 and side.stop < length
+            for side, length in zip(boxes[label - 1], labels.shape, strict=True)
+        )
+    ]
+    if not whole:
+        return image, labels, origin
+    image, labels = image.copy(), labels.copy()
+    before = np.bincount(labels.ravel(), minlength=len(origin))
+    copied = random.choice(whole, int(random.integers(1, len(whole) // 3 + 2))).tolist()
+    for name, source in enumerate(copied, len(origin)):
+        cell = np.pad(image[:, *boxes[source - 1]], ((0, 0), (1, 1), (1, 1)), mode="edge")
+        mask = np.pad((labels[boxes[source - 1]] == source).astype(np.int32), 1)
+        beside = boxes[int(random.choice(present)) - 1]
+        window = _beside(beside, mask.shape, labels.shape, random)
+        if mask.any() and window is not None:
+            cell, mask = random_turn(cell, mask, random)
+            _paste(image, labels, window, cell, mask > 0, name)
+    after = np.bincount(labels.ravel(), minlength=len(origin))[: len(origin)]
+    labels[np.isin(labels, np.flatnonzero(after < LEAST_VISIBLE * before))] = 0
+    return image, labels, np.append(origin, origin[copied]).astype(np.int32)
 
 
-def _gradient(shape: tuple[int, ...], height: float, random: np.random.Generator) -> FloatImage:
-    """Return a plane (H, W) that rises by `height` in a random direction."""
+def _beside(
+    box: tuple[slice, slice], shape: tuple[int, ...], plane: tuple[int, ...], random: Random
+) -> tuple[slice, slice] | None:
+    """Return a square window where a cell of `shape` just touches that of `box`, if inside."""
+    side = max(shape)
     angle = float(random.uniform(0, 2 * np.pi))
-    y, x = np.linspace(-0.5, 0.5, shape[1]), np.linspace(-0.5, 0.5, shape[2])
-    slope = np.sin(angle) * y[:, None] + np.cos(angle) * x[None, :]
-    return np.asarray(height * slope, np.float32)
+    window = []
+    for own, length, direction in zip(box, plane, (np.sin(angle), np.cos(angle)), strict=True):
+        # In the direction of the angle, a cell reaches about half its box.
+        reach = 0.42 * (own.stop - own.start + side)
+        low = round((own.start + own.stop - side) / 2 + reach * direction)
+        if low < 0 or low + side > length:
+            return None
+        window.append(slice(low, low + side))
+    return window[0], window[1]
+
+
+def _paste(
+    image: FloatImage,
+    labels: Labels,
+    window: tuple[slice, slice],
+    cell: FloatImage,
+    mask: NDArray[np.bool_],
+    name: int,
+) -> None:
+    """Write a cell over what is there, as `name`, its edge soft as a lens leaves it."""
+    rows, columns = mask.shape
+    window = (
+        slice(window[0].start, window[0].start + rows),
+        slice(window[1].start, window[1].start + columns),
+    )
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
+    under = image[:, *window]
+    under += soft * (cell - under)
+    labels[window][mask] = name
 
 
 def augment(
@@ -111,9 +232,11 @@ def augment(
     labels: Labels,
     side: int,
     zoom: tuple[float, float],
-    random: np.random.Generator,
-) -> tuple[FloatImage, Labels]:
-    """Return a random crop (C, side, side) of an image with its labels, changed at random."""
-    image, labels = random_crop(image, labels, side, zoom, random)
+    random: Random,
+) -> tuple[FloatImage, Labels, Labels]:
+    """Return what `random_crop` returns, changed at random in all the ways of this module."""
+    image, labels, origin = random_crop(image, labels, side, zoom, random)
     image, labels = random_turn(image, labels, random)
-    return random_light(image, random), labels
+    if random.random() < CROWDED:
+        image, labels, origin = crowd(image, labels, origin, random)
+    return random_light(image, random), labels, origin

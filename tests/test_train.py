@@ -86,7 +86,7 @@ def test_augmented_crops_have_the_asked_size_and_keep_image_and_labels_together(
     image = (10.0 * labels)[None].astype(np.float32)
     for seed in range(8):
         random = np.random.default_rng(seed)
-        changed, cut = augment(image, labels, 64, (0.7, 1.4), random)
+        changed, cut, _ = augment(image, labels, 64, (0.7, 1.4), random)
         assert changed.shape == (1, 64, 64)
         assert changed.dtype == np.float32
         assert cut.shape == (64, 64)
