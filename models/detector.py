@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import MaskRCNNSettings
 from cellseg.models.weights import Card, check_fit, find_weights, load_tensors, read_card
 
@@ -32,6 +35,12 @@ class Detector:
         Planes are padded on the right and at the bottom to multiples of it.
     score, mask_threshold, min_area_px
         See `MaskRCNNSettings`.
+    calibration : (float, float)
+        See `Card`.
+    diameter_px : float
+        Diameter of the cells it was trained on.
+    zoom : float
+        Magnification at which the network sees a plane, of `cellseg.models.scale.zoom_for`.
     device, precision : str
         See `cellseg.models.load_model`.
     """
@@ -44,17 +53,23 @@ class Detector:
         score: float = 0.5,
         mask_threshold: float = 0.5,
         min_area_px: int = 10,
+        calibration: tuple[float, float] = (1.0, 0.0),
+        diameter_px: float = 20.0,
+        zoom: float = 1.0,
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
         set_least_score = getattr(network, "set_least_score", None)
         if set_least_score is not None:
-            set_least_score(score)
+            set_least_score(raw_score(score, calibration))
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         self.stride = stride
         self.score = score
         self.mask_threshold = mask_threshold
         self.min_area_px = min_area_px
+        self.calibration = calibration
+        self.diameter_px = diameter_px
+        self.zoom = zoom
         self.device = device
         self.precision = precision
 
@@ -62,10 +77,17 @@ class Detector:
         """Return the objects of each plane (C, H, W), best first; masks share no pixel."""
         return [self._segment(plane) for plane in planes]
 
+    def at_zoom(self, zoom: float) -> Detector:
+        """Return the same detector, its network shared, at another magnification."""
+        other = copy(self)
+        other.zoom = zoom
+        return other
+
     def _segment(self, plane: NDArray[np.float32]) -> Instances:
         height, width = plane.shape[1:]
-        pads = [(0, -length % self.stride) for length in (height, width)]
-        padded = np.pad(plane, [(0, 0), *pads])
+        seen = magnify(plane, self.zoom)
+        pads = [(0, -length % self.stride) for length in seen.shape[1:]]
+        padded = np.pad(seen, [(0, 0), *pads])
         image = torch.from_numpy(padded)[None].to(self.device, memory_format=torch.channels_last)
         low = self.precision == "bfloat16"
         with (
@@ -73,13 +95,16 @@ class Detector:
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low),
         ):
             found = self.network(image)[0]
-        keep = found["scores"] >= self.score
-        boxes = found["boxes"][keep].float().cpu().numpy()
+        scores = calibrated(found["scores"].float().cpu().numpy(), self.calibration)
+        keep = scores >= self.score
+        kept = torch.from_numpy(keep).to(found["scores"].device)
+        boxes = found["boxes"][kept].float().cpu().numpy()
+        # Masks lie over their boxes at any resolution: pasting them is the way back.
         return separate(
-            boxes[:, [1, 0, 3, 2]].astype(np.float64) + 0.5,
-            found["masks"][keep, 0].float().cpu().numpy(),
-            found["scores"][keep].float().cpu().numpy(),
-            found["labels"][keep].to(torch.uint8).cpu().numpy(),
+            (boxes[:, [1, 0, 3, 2]].astype(np.float64) + 0.5) / self.zoom,
+            found["masks"][kept, 0].float().cpu().numpy(),
+            scores[keep],
+            found["labels"][kept].to(torch.uint8).cpu().numpy(),
             (height, width),
             mask_threshold=self.mask_threshold,
             min_area_px=self.min_area_px,
@@ -211,6 +236,9 @@ def load(settings: MaskRCNNSettings, device: str, precision: str) -> Detector:
         network,
         network.get_submodule("backbone").stride,  # type: ignore[arg-type]
         score=card.score if settings.score is None else settings.score,
+        calibration=card.calibration,
+        diameter_px=card.diameter_px,
+        zoom=zoom_for(card, settings),
         mask_threshold=settings.mask_threshold,
         min_area_px=settings.min_area_px,
         device=device,

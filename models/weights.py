@@ -31,7 +31,13 @@ class Card(Frozen):
     network: NetworkSettings
     normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")]
     diameter_px: float = Field(description="Median diameter of the cells it was trained on, in px.")
-    score: float = Field(description="Score from which on an object is reported.")
+    score: float = Field(description="Score from which on an object is reported, calibrated.")
+    calibration: tuple[float, float] = Field(
+        default=(1.0, 0.0),
+        description="Slope and offset, on the scale of log odds, that turn the network's score into"
+        " the share of such objects that are right.",
+    )
+    classes: tuple[str, ...] = Field(default=(), description="Names of the classes, from 1 on.")
     data: str = Field(description="Where the training data come from.")
     data_licence: str = Field(description="Licence of the training data.")
     training: dict[str, Any] = Field(description="Settings of the training.")
