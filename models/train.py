@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
 
-from cellseg.models.dataset import Sample, batch
+from cellseg.models.dataset import Crops, Sample
 from cellseg.models.detector import Detector
 from cellseg.models.errors import CellsegError
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.settings import TrainSettings
+from cellseg.models.weights import find_weights, load_tensors, read_card
 
 LARGEST_GRADIENT = 5.0
 
@@ -33,11 +35,15 @@ class Trainer:
         The training images; their order must not change before a resume.
     device, precision : str
         See `cellseg.models.load_model`.
+    loaders : int
+        Processes that cut and augment crops ahead, so that a GPU need not wait; 0 for none.
 
     Attributes
     ----------
     count : int
         Steps done.
+    calibration, score
+        What the scores of the weights mean that it started from; see `Card`.
     """
 
     def __init__(
@@ -46,21 +52,43 @@ class Trainer:
         samples: Sequence[Sample],
         device: str = "cpu",
         precision: str = "float32",
+        loaders: int = 0,
     ) -> None:
         self.settings = settings
         self.samples = samples
+        self.loaders = loaders
+        self._batches: Iterator[tuple[Tensor, list[dict[str, Tensor]]]] | None = None
         self.device = device
         self.precision = precision
         self.count = 0
         torch.manual_seed(settings.seed)
         self.network = MaskRCNN(settings.network).to(device)
         self.network.to(memory_format=torch.channels_last)
+        self.calibration, self.score = (1.0, 0.0), 0.5
+        if settings.start is not None:
+            self._start_from(find_weights(settings.start))
         self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
         self.optimiser = AdamW(self._groups(), lr=settings.rate, weight_decay=settings.weight_decay)
         total = settings.steps + 1
         self.schedule = OneCycleLR(
             self.optimiser, settings.rate, total_steps=total, pct_start=max(0.1, 2 / total)
         )
+
+    def _start_from(self, path: Path) -> None:
+        """Take over the weights of a network of the same shape, and what their scores mean."""
+        card = read_card(path)
+        if card.network != self.settings.network:
+            differ = [
+                name
+                for name, value in card.network
+                if value != getattr(self.settings.network, name)
+            ]
+            raise CellsegError(
+                f"{path}: its network differs from [network] in {', '.join(differ)}."
+                " Give [network] as these weights have it, or leave `start` out."
+            )
+        self.network.load_state_dict(load_tensors(path))
+        self.calibration, self.score = card.calibration, card.score
 
     @property
     def done(self) -> bool:
@@ -81,9 +109,9 @@ class Trainer:
         CellsegError
             If the loss is no longer finite.
         """
+        images, targets = self._next_batch()
         # Sampling of anchors and regions follows from the step too, so a resume repeats it.
         torch.manual_seed(self.settings.seed * 1_000_003 + self.count)
-        images, targets = batch(self.samples, self.settings, self.count)
         images = images.to(self.device, memory_format=torch.channels_last)
         targets = [{k: v.to(self.device) for k, v in one.items()} for one in targets]
         self.network.train()
@@ -102,6 +130,17 @@ class Trainer:
         self._update_average()
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
+    def _next_batch(self) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Return the batch of this step; further ones are made ahead, where there are loaders."""
+        if self._batches is None:
+            ahead = range(self.count, self.settings.steps)
+            crops = Crops(self.samples, self.settings)
+            self._batches = iter(
+                DataLoader(crops, batch_size=None, sampler=ahead, num_workers=self.loaders)
+            )
+        images, targets = next(self._batches)
+        return images, targets
+
     @torch.no_grad()
     def _update_average(self) -> None:
         """Follow the weights slowly, faster at the start; counters are copied."""
@@ -112,7 +151,9 @@ class Trainer:
             else:
                 self.average[key].copy_(value)
 
-    def segmenter(self, score: float = 0.5) -> Detector:
+    def segmenter(
+        self, score: float = 0.5, calibration: tuple[float, float] = (1.0, 0.0)
+    ) -> Detector:
         """Return the averaged network as a segmenter; training goes on unaffected."""
         network = MaskRCNN(self.settings.network)
         network.load_state_dict(self.average)
@@ -120,6 +161,7 @@ class Trainer:
             network,
             network.backbone.stride,
             score=score,
+            calibration=calibration,
             device=self.device,
             precision=self.precision,
         )
@@ -157,3 +199,4 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.count = state["count"]
+        self._batches = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,7 @@ def run(
     from cellseg.pipeline.plan import plan
     from cellseg.pipeline.stages import Run
 
-    planned = plan(settings, config)
+    planned = plan(settings, config, fresh=fresh)
     _print_plan(planned)
     if dry_run:
         from cellseg.pipeline.estimate import estimate
@@ -129,20 +129,34 @@ def _print_plan(planned: Plan) -> None:
     """Say what will be done."""
     model = " ".join(str(planned.model[key]) for key in ("name", "weights") if key in planned.model)
     images = len(planned.scenes) + len(planned.unreadable)
+    tiles = f" {planned.tiles} tile{'s' * (planned.tiles != 1)}," if not planned.undecided else ""
     click.echo(
-        f"{images} image{'s' * (images != 1)}, {planned.tiles} tile{'s' * (planned.tiles != 1)},"
+        f"{images} image{'s' * (images != 1)},{tiles}"
         f" model {model}, results in {planned.results.folder}"
     )
-    for note in planned.notes:
-        click.echo(f"  note: {note}")
+    _print_diameter(planned)
     for report in planned.unreadable[:SOME]:
         click.echo(f"  cannot be read: {report.reason}", err=True)
 
 
+def _print_diameter(planned: Plan, said: Collection[str] = ()) -> None:
+    """Say how large the cells are taken to be, and what of the plan's notes is not said yet."""
+    if planned.diameter:
+        click.echo(f"  {planned.diameter.text}")
+    for note in planned.notes:
+        if note not in said:
+            click.echo(f"  note: {note}")
+
+
 def _follow(going: Run) -> None:
     """Carry out a run, with a bar in a terminal and plain lines elsewhere."""
+    steps = going.steps()
+    if going.plan.undecided:
+        said = going.plan.notes
+        next(steps)  # decides it
+        _print_diameter(going.plan, said)
     with _progress("tiles", going.plan.tiles) as show:
-        for step in going.steps():
+        for step in steps:
             report = step.report
             line = None
             if report is not None and report.state == "failed":
@@ -206,6 +220,13 @@ def _print_summary(result: Result, seconds: float) -> None:
 
 @main.command()
 @click.argument("training", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "start",
+    metavar="WEIGHTS",
+    help="Start from these weights, a shipped name (`cellseg models`) or a .safetensors file,"
+    " in place of random ones.",
+)
 @settings_option
 @click.option("--fresh", is_flag=True, help="Start anew instead of going on from a checkpoint.")
 @device_option
@@ -214,15 +235,24 @@ def train(
     training: Path,
     overrides: tuple[str, ...],
     *,
+    start: str | None,
     fresh: bool,
     device: str | None,
     config_path: Path | None,
 ) -> None:
-    """Train a model as TRAINING, a TOML file, says; goes on from its checkpoint if there is one."""
-    from cellseg.pipeline.config import read_config
-    from cellseg.pipeline.workflow import read_training
+    """Train a model; goes on from its checkpoint if there is one.
 
-    settings = read_training(training, overrides)
+    TRAINING is a TOML file (see workflows/train.toml), or, with --from, a folder
+    with your own images in `images` and their label images, of the same names,
+    in `labels`: a few minutes adapt the weights to them.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.training import read_fine_tuning, read_training
+
+    if training.is_dir():
+        settings = read_fine_tuning(training, start, overrides)
+    else:
+        settings = read_training(training, overrides, start)
     config = read_config(config_path, device=device)
     from cellseg.pipeline.learn import Learning
 
@@ -231,7 +261,10 @@ def train(
     with _progress("steps", settings.steps) as show:
         for step in learning.steps():
             show(step.count, step.losses_text, step.validation_text)
-    click.echo(f"weights   {learning.weights_path}\nlog       {learning.log_path}")
+    click.echo(
+        f"weights   {learning.weights_path}\nlog       {learning.curve.csv_path}"
+        f"\ncurve     {learning.curve.picture_path}"
+    )
 
 
 @main.command()

@@ -147,13 +147,7 @@ def match(
         If shapes differ, an image is not of integers, or a threshold is out of range.
     """
     _check(labels, truth, thresholds)
-    own, true, lengths = _runs(labels, truth)
-    own_areas, true_areas = np.bincount(own, lengths, 1), np.bincount(true, lengths, 1)
-    both = (own > 0) & (true > 0)
-    keys, inverse = np.unique(own[both] * len(true_areas) + true[both], return_inverse=True)
-    shared = np.bincount(inverse, lengths[both], minlength=len(keys))
-    rows, columns = np.divmod(keys, len(true_areas))
-    iou = shared / (own_areas[rows] + true_areas[columns] - shared)
+    rows, columns, iou, own_areas, true_areas = _overlaps(labels, truth)
     scores = []
     for threshold in thresholds:
         near = iou >= threshold
@@ -169,6 +163,18 @@ def match(
             )
         )
     return scores
+
+
+def best_overlap(labels: NDArray[Any], truth: NDArray[Any]) -> Floats:
+    """Return, for each label in increasing order, its highest IoU with a true cell, (N,).
+
+    Parameters and errors are those of `match`.
+    """
+    _check(labels, truth, ())
+    rows, _, iou, areas, _ = _overlaps(labels, truth)
+    best = np.zeros(len(areas))
+    np.maximum.at(best, rows, iou)
+    return best[1:][areas[1:] > 0]
 
 
 def pool(scores: Iterable[Sequence[Score]]) -> list[Score]:
@@ -197,6 +203,23 @@ def _check(labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float
             raise CellsegError(
                 f"IoU threshold {threshold} is out of range. Give values above 0 and up to 1."
             )
+
+
+def _overlaps(
+    labels: NDArray[Any], truth: NDArray[Any]
+) -> tuple[Integers, Integers, Floats, Integers, Integers]:
+    """Return the pairs that share a pixel, their IoU, and the areas of the two sides' cells.
+
+    Pairs are a label and a true cell, each by its number of `_number`, sorted by both.
+    """
+    own, true, lengths = _runs(labels, truth)
+    own_areas, true_areas = np.bincount(own, lengths, 1), np.bincount(true, lengths, 1)
+    both = (own > 0) & (true > 0)
+    keys, inverse = np.unique(own[both] * len(true_areas) + true[both], return_inverse=True)
+    shared = np.bincount(inverse, lengths[both], minlength=len(keys))
+    rows, columns = np.divmod(keys, len(true_areas))
+    iou = shared / (own_areas[rows] + true_areas[columns] - shared)
+    return rows, columns, iou, own_areas.astype(np.int64), true_areas.astype(np.int64)
 
 
 def _runs(labels: NDArray[Any], truth: NDArray[Any]) -> tuple[Integers, Integers, Integers]:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from cellseg.models import CellsegError
 from cellseg.models.settings import NetworkSettings, TrainSettings
-from cellseg.models.weights import read_card
+from cellseg.models.weights import load_tensors, read_card
 from cellseg.pipeline import Config, read_workflow, run
-from cellseg.pipeline.learn import Learning, read_samples
+from cellseg.pipeline.learn import Learning
+from cellseg.pipeline.samples import read_samples
 from synthetic import cells
 
 CPU = Config(device="cpu")
@@ -50,8 +52,18 @@ def test_a_training_leaves_weights_that_run(settings: TrainSettings, tmp_path: P
     steps = list(learning.steps())
     assert [step.count for step in steps] == [1, 2, 3, 4]
     assert [step.validation is not None for step in steps] == [False, True, False, True]
-    with learning.log_path.open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+    with learning.curve.csv_path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], bool(row["ap_0.5"])) for row in rows] == [
+        ("1", False),
+        ("2", True),
+        ("3", False),
+        ("4", True),
+    ]
+    assert float(rows[0]["loss"]) == pytest.approx(
+        sum(float(v) for k, v in rows[0].items() if k.startswith("loss_")), rel=1e-3
+    )
+    assert learning.curve.picture_path.stat().st_size > 5000
     card = read_card(learning.weights_path)
     assert card.name == "tiny"
     assert 10 < card.diameter_px < 25
@@ -73,7 +85,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     assert resumed.trainer.count == 2
     list(resumed.steps())
     assert resumed.weights_path.read_bytes() == straight.weights_path.read_bytes()
-    assert resumed.log_path.read_text() == straight.log_path.read_text()
+    assert resumed.curve.csv_path.read_text() == straight.curve.csv_path.read_text()
 
 
 def test_validation_images_are_never_trained_on(settings: TrainSettings) -> None:
@@ -97,3 +109,63 @@ def test_what_does_not_fit_is_said_in_one_line(settings: TrainSettings, tmp_path
     (tmp_path / "labels" / "f1.tif").unlink()
     with pytest.raises(CellsegError, match="no label image of that name"):
         read_samples(settings)
+
+
+def test_fine_tuning_starts_from_weights_and_says_so(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    list(Learning(settings, CPU).steps())
+    weights = str(tmp_path / "training" / "tiny.safetensors")
+    update = {"start": weights, "output": str(tmp_path / "second"), "rate": 1e-6, "average": 0.0}
+    second = settings.model_copy(update=update)
+    learning = Learning(second, CPU)
+    first = load_tensors(Path(weights))
+    assert all(torch.equal(v, first[k]) for k, v in learning.trainer.average.items())
+    list(learning.steps())
+    assert read_card(learning.weights_path).training["start"] == weights
+    other = second.network.model_copy(update={"mask_channels": 16})
+    with pytest.raises(CellsegError, match=r"differs from \[network\] in mask_channels"):
+        Learning(second.model_copy(update={"network": other}), CPU)
+
+
+def test_classes_are_read_from_class_images(settings: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "classes").mkdir()
+    for path in sorted((tmp_path / "labels").glob("*.tif")):
+        labels = tifffile.imread(path)
+        kinds = np.where(labels > 0, 1 + labels % 2, 0)
+        tifffile.imwrite(tmp_path / "classes" / path.name, kinds.astype(np.uint8))
+    network = settings.network.model_copy(update={"classes": 2})
+    update = {"class_images": (str(tmp_path / "classes"),), "network": network}
+    two = settings.model_copy(update=update | {"class_names": ("even", "odd")})
+    training, _ = read_samples(two)
+    for sample in training:
+        assert sample.classes is not None
+        present = np.unique(sample.labels[sample.labels > 0])
+        assert sample.classes[present].tolist() == (1 + present % 2).tolist()
+    learning = Learning(two, CPU)
+    list(learning.steps())
+    assert read_card(learning.weights_path).classes == ("even", "odd")
+    kinds = tifffile.imread(tmp_path / "classes" / "f0.tif")
+    for spoiled, words in (
+        (kinds * 3, "the network knows 1 to 2"),
+        (np.zeros_like(kinds), "has no class"),
+        (kinds[:-1], "do not fit"),
+    ):
+        tifffile.imwrite(tmp_path / "classes" / "f0.tif", spoiled)
+        with pytest.raises(CellsegError, match=words):
+            read_samples(two)
+    (tmp_path / "classes" / "f0.tif").unlink()
+    with pytest.raises(CellsegError, match="no class image of that name"):
+        read_samples(two)
+
+
+def test_a_log_that_was_cut_off_in_mid_line_goes_on(settings: TrainSettings) -> None:
+    learning = Learning(settings, CPU)
+    for step in learning.steps():
+        if step.count == 3:
+            break
+    with learning.curve.csv_path.open("a") as file:
+        file.write("4,0.1")
+    resumed = Learning(settings, CPU)
+    list(resumed.steps())
+    assert [row["step"] for row in resumed.curve.rows()] == ["1", "2", "3", "4"]

@@ -1,0 +1,132 @@
+"""The images of a training: read, paired with their labels and classes, held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models.dataset import Sample
+from cellseg.models.errors import CellsegError
+from cellseg.models.normalise import decide
+from cellseg.models.settings import TrainSettings
+from cellseg.pipeline.image import Image, open_image
+from cellseg.pipeline.plate import discover
+from cellseg.pipeline.tiles import Box
+
+
+def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
+    """Return the images to train on, and those to validate on, in the order of their names.
+
+    Raises
+    ------
+    CellsegError
+        If an image has no labels, labels do not fit, or no image is left on a side.
+    """
+    samples = []
+    for number, (images, labels) in enumerate(zip(settings.images, settings.labels, strict=True)):
+        truths = _by_name(labels)
+        classes = _by_name(settings.class_images[number]) if settings.class_images else {}
+        for field in discover([Path(images)], None):
+            if field.name not in truths:
+                raise CellsegError(f"{field.path}: no label image of that name in {labels}.")
+            sample = _read_sample(settings, field.path, truths[field.name])
+            if settings.class_images:
+                where = settings.class_images[number]
+                if field.name not in classes:
+                    raise CellsegError(f"{field.path}: no class image of that name in {where}.")
+                sample = _with_classes(settings, sample, classes[field.name])
+            samples.append(sample)
+    held_out = _held_out(settings, [sample.name for sample in samples])
+    training = [sample for sample in samples if sample.name not in held_out]
+    validation = [sample for sample in samples if sample.name in held_out]
+    for what, chosen in (("train on", training), ("validate on", validation)):
+        if not chosen:
+            raise CellsegError(f"No image is left to {what}: {len(samples)} images in all.")
+    if not any(sample.labels.any() for sample in training):
+        raise CellsegError(f"{', '.join(settings.labels)}: no label image holds a cell.")
+    return training, validation
+
+
+def median_diameter(samples: Sequence[Sample]) -> float:
+    """Return the median diameter of all cells, that of a disc of the same area, in px."""
+    areas = [np.bincount(sample.labels.ravel())[1:] for sample in samples]
+    pixels = np.concatenate(areas)
+    return float(np.median(2 * np.sqrt(pixels[pixels > 0] / np.pi)))
+
+
+def _by_name(folder: str) -> dict[str, Path]:
+    return {field.name: field.path for field in discover([Path(folder)], None)}
+
+
+def _held_out(settings: TrainSettings, names: Sequence[str]) -> set[str]:
+    """Return the names of the validation images."""
+    if isinstance(settings.validation, float):
+        count = max(1, round(settings.validation * len(names)))
+        random = np.random.default_rng(settings.seed)
+        return {names[i] for i in random.permutation(len(names))[:count]}
+    path = Path(settings.validation)
+    if not path.is_file():
+        raise CellsegError(
+            f"validation = {path}: no such file. Give a list of names or a fraction."
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    listed = {Path(line.strip()).stem for line in lines if line.strip()}
+    unknown = sorted(listed - set(names))
+    if unknown:
+        raise CellsegError(
+            f"{path}: {len(unknown)} of {len(listed)} names are no image here, as {unknown[0]}."
+        )
+    return listed
+
+
+def _read_sample(settings: TrainSettings, image_path: Path, label_path: Path) -> Sample:
+    """Read one image, normalised as the network will see it, and its labels."""
+    image = open_image(image_path)
+    channels = settings.network.in_channels
+    if len(image.channels) < channels:
+        raise CellsegError(
+            f"{image_path}: has {len(image.channels)} channel(s), the network sees {channels}."
+            " Set network.in_channels."
+        )
+    pixels = image.read(0, 0, Box(0, 0, *image.pixels.shape[3:]), range(channels))
+    labels = _read_labels(label_path, image)
+    normalised = decide(settings.normalise, [pixels]).apply(pixels)
+    return Sample(image_path.stem, normalised, labels)
+
+
+def _read_labels(path: Path, image: Image) -> NDArray[np.int32]:
+    """Read a label or class image that belongs to `image`."""
+    truth, shape = open_image(path), image.pixels.shape[3:]
+    if truth.pixels.shape[3:] != shape:
+        raise CellsegError(f"{path}: {truth.pixels.shape[3:]} px do not fit the image's {shape}.")
+    return np.asarray(truth.read(0, 0, Box(0, 0, *shape), [0])[0], np.int32)
+
+
+def _with_classes(settings: TrainSettings, sample: Sample, path: Path) -> Sample:
+    """Return a sample whose cells have the class that most of their pixels show."""
+    shown = open_image(path)
+    if shown.pixels.shape[3:] != sample.labels.shape:
+        raise CellsegError(
+            f"{path}: {shown.pixels.shape[3:]} px do not fit the image's {sample.labels.shape}."
+        )
+    values = _read_labels(path, shown)
+    known = settings.network.classes
+    votes = np.zeros((int(sample.labels.max()) + 1, known + 1), np.int64)
+    inside = sample.labels > 0
+    if (values[inside] > known).any() or (values[inside] < 0).any():
+        raise CellsegError(
+            f"{path}: classes from {values[inside].min()} to {values[inside].max()}, the network"
+            f" knows 1 to {known}. Set network.classes."
+        )
+    np.add.at(votes, (sample.labels[inside], values[inside]), 1)
+    classes = 1 + votes[:, 1:].argmax(axis=1)
+    unclassed = inside & (votes[:, 1:].sum(axis=1) == 0)[sample.labels]
+    if unclassed.any():
+        raise CellsegError(
+            f"{path}: cell {sample.labels[unclassed][0]} has no class. Draw one, from 1, over"
+            " every cell of the label image."
+        )
+    return Sample(sample.name, sample.image, sample.labels, classes.astype(np.uint8))
