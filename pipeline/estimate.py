@@ -11,9 +11,13 @@ from cellseg.pipeline.plan import Plan
 from cellseg.pipeline.tiles import Box
 
 PROBE = 512
-"""Px on a side of the window that is timed."""
+"""Px on a side, as the model sees them, of the window that is timed."""
+WARM = 64
+"""The same of one that is segmented before, so that what happens once is not timed."""
 BASE_BYTES = 700e6
 """A process with its libraries loaded, before it reads a pixel."""
+IMAGE_BYTES = 20
+"""For each px of an image that a tile reads, however small the model sees it: measured at 1 / 8."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,25 @@ class Estimate:
     seconds: float
     bytes_a_worker: float
     workers: int
+    undecided: bool = False
+    """Whether the images are taken as they are since their magnification is not known yet."""
 
     def text(self) -> str:
         """Return it in words."""
         minutes = self.seconds / 60
         span = f"{self.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+        seen = ", seen as it is: an estimated diameter may change that" if self.undecided else ""
         return (
             f"{self.images} images, {self.megapixels:.1f} Mpx in {self.tiles} tiles:"
             f" about {span} and {self.bytes_a_worker / 1e9:.1f} GB in each of"
-            f" {self.workers} worker(s), judged by one window. Nothing was written."
+            f" {self.workers} worker(s), judged by one window{seen}. Nothing was written."
         )
 
 
 def estimate(plan: Plan, config: Config) -> Estimate:
     """Time a window in the middle of the first image, and reckon from it.
+
+    Work and most of the memory go with the px that the model sees.
 
     Raises
     ------
@@ -48,24 +57,27 @@ def estimate(plan: Plan, config: Config) -> Estimate:
     """
     scene = plan.scenes[0].prepare()
     height, width = scene.grid.plane.shape
-    side = min(PROBE, height, width)
+    side, warm = (min(int(px / scene.zoom), height, width) for px in (PROBE, WARM))
     y, x = (height - side) // 2, (width - side) // 2
-    scene.segment(0, Box(y, x, y + min(side, 64), x + min(side, 64)))
+    scene.segment(0, Box(y, x, y + warm, x + warm))
     start = time.perf_counter()
     scene.segment(0, Box(y, x, y + side, x + side))
-    each_px = (time.perf_counter() - start) / side**2
-    read = largest = total = 0
-    for one in plan.scenes:
-        areas = [h * w for h, w in (one.grid.read(i).shape for i in range(len(one.grid)))]
-        read += one.planes * sum(areas)
-        largest = max(largest, *areas)
-        total += one.planes * one.grid.plane.shape[0] * one.grid.plane.shape[1]
+    each_px = (time.perf_counter() - start) / (side * scene.zoom) ** 2
     bytes_a_px = MODELS[plan.workflow.model.name].bytes_per_px
+    seen = largest = 0.0
+    total = 0
+    for one in plan.scenes:
+        grid, scale = one.grid, one.zoom**2
+        areas = [h * w for h, w in (grid.read(i).shape for i in range(len(grid)))]
+        seen += one.planes * sum(areas) * scale
+        largest = max(largest, max(areas) * (bytes_a_px * scale + IMAGE_BYTES))
+        total += one.planes * grid.plane.shape[0] * grid.plane.shape[1]
     return Estimate(
         images=len(plan.scenes),
         megapixels=total / 1e6,
         tiles=plan.tiles,
-        seconds=each_px * read / config.workers,
-        bytes_a_worker=BASE_BYTES + bytes_a_px * largest,
+        seconds=each_px * seen / config.workers,
+        bytes_a_worker=BASE_BYTES + largest,
         workers=config.workers,
+        undecided=plan.undecided,
     )

@@ -6,15 +6,18 @@ import hashlib
 import json
 import pickle
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from cellseg.models import MODELS, CellsegError, Segmenter
+from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import MaskRCNNSettings
 from cellseg.pipeline.config import Config
+from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.plate import discover
@@ -22,7 +25,7 @@ from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when the same input and workflow would give other files."""
 
 
@@ -37,6 +40,7 @@ class ImageReport:
     tiles: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    zoom: float | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -55,6 +59,11 @@ class Plan:
         The others, each with the reason.
     model : dict
         What ``run.json`` says of the model.
+    diameter_key : str or None
+        Where the diameter of the cells is to be estimated: identifies all that it
+        follows from but the images.
+    estimated : Estimated or None
+        What it came to.
     """
 
     workflow: Workflow
@@ -62,26 +71,66 @@ class Plan:
     scenes: tuple[Scene, ...]
     unreadable: tuple[ImageReport, ...]
     model: dict[str, Any]
+    diameter_key: str | None = None
+    estimated: Estimated | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the diameter of the cells is still to be estimated, and with it the tiles."""
+        return self.diameter_key is not None and self.estimated is None
+
+    @property
+    def diameter(self) -> Diameter | None:
+        """How large the cells are taken to be, if the workflow asks for it."""
+        settings, trained_px = self.workflow.model, self.model.get("trained_diameter_px")
+        if not isinstance(settings, MaskRCNNSettings) or trained_px is None:
+            return None
+        if settings.diameter_px is None and settings.diameter_um is None:
+            return None
+        return Diameter(settings, trained_px, self.scenes, self.estimated)
+
+    def sized(self, estimated: Estimated) -> Plan:
+        """Return the plan once the diameter of the cells is estimated."""
+        scenes, px = self.scenes, estimated.px
+        if px is not None:
+            trained_px = self.model["trained_diameter_px"]
+            scenes = tuple(_sized(scene, px, trained_px) for scene in scenes)
+        return replace(self, scenes=scenes, estimated=estimated)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know before it starts."""
         trained, here = self.model.get("normalised_in_training"), self.workflow.normalise
+        notes = self.diameter.warnings if self.diameter else ()
         if trained is None or trained["method"] == here.method:
-            return ()
+            return notes
         return (
             f'the weights were trained on [normalise] method = "{trained["method"]}",'
             f' here it is "{here.method}"',
+            *notes,
         )
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Number of tiles of all images."""
         return sum(scene.tiles for scene in self.scenes)
 
 
-def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None) -> Plan:
+def plan(
+    workflow: Workflow,
+    config: Config,
+    segmenter: Segmenter | None = None,
+    *,
+    fresh: bool = False,
+) -> Plan:
     """Check everything that can be checked before anything is computed.
+
+    Parameters
+    ----------
+    workflow, config, segmenter
+        See `cellseg.pipeline.run`.
+    fresh : bool
+        Do not use the diameter that an earlier run has estimated.
 
     Raises
     ------
@@ -89,7 +138,9 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
         If inputs are missing, or settings do not fit each other or the images.
     """
     column_types(workflow.measure.groups, ())  # names a group that is not known
-    model, identity = _describe(workflow, config, segmenter)
+    model, own = _describe(workflow, config, segmenter)
+    channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
+    identity = _digest(own, workflow.normalise, workflow.tiling, channels)
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
@@ -102,6 +153,8 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             scene = Scene(source, workflow, image_segmenter, key)
             _ = opened(source), scene.model_channels
+            if trained_px is not None and (px := given_px(scene)) is not None:
+                scene = _sized(scene, px, trained_px)
             scenes.append(scene)
         except CellsegError as error:
             unreadable.append(
@@ -110,15 +163,26 @@ def plan(workflow: Workflow, config: Config, segmenter: Segmenter | None = None)
             problems.append(error)
     if problems and len(problems) == len(fields):
         raise problems[0]
-    return Plan(
-        workflow, Results(Path(workflow.output.path)), tuple(scenes), tuple(unreadable), model
-    )
+    results = Results(Path(workflow.output.path))
+    planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
+    if trained_px is None or model["diameter_px"] != "auto":
+        return planned
+    key = _digest("diameter", own, workflow.normalise, channels)
+    known = None if fresh else results.read_diameter(key)
+    planned = replace(planned, diameter_key=key)
+    return planned if known is None else planned.sized(known)
+
+
+def _sized(scene: Scene, px: float, trained_px: float) -> Scene:
+    """Return an image with cells of a diameter, seen by the model at about the one it knows."""
+    zoom = nearest_zoom(trained_px / px)
+    return replace(scene, key=_digest(scene.key, px, zoom), diameter_px=px, zoom=zoom)
 
 
 def _describe(
     workflow: Workflow, config: Config, segmenter: Segmenter | None
-) -> tuple[dict[str, Any], str]:
-    """Return what is known of the model, and what identifies the instances it will find."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what is known of the model, and what of it identifies the instances it will find."""
     if segmenter is not None:
         # Nothing tells whether an object is the one of an earlier run, unless it says so.
         own_key = getattr(segmenter, "key", None) or uuid.uuid4().hex
@@ -134,14 +198,16 @@ def _describe(
             path = find_weights(workflow.model.weights)
             card = read_card(path)
             check_fit(workflow.model, card, path)
-            model |= {"sha256": weights_fingerprint(path), "diameter_px": card.diameter_px}
+            model |= {"sha256": weights_fingerprint(path), "trained_diameter_px": card.diameter_px}
+            model |= {"classes": list(card.classes)}
             # Which device computes moves a mask by a pixel at most once in a while; this, often.
             model |= {"precision": config.precision}
             model |= {"normalised_in_training": card.normalise.model_dump(mode="json")}
     # Of a segmenter from Python its key alone counts: the class may be renamed or wrapped.
-    own = {"key": model["key"]} if segmenter is not None else model
-    decided = [own, *(getattr(workflow, part) for part in ("normalise", "tiling"))]
-    return model, _digest(*decided, list(workflow.model.channels))
+    if segmenter is not None:
+        return model, {"key": model["key"]}
+    # However it was given, the diameter counts as it is in each image's px: see `_sized`.
+    return model, {k: v for k, v in model.items() if k not in ("diameter_px", "diameter_um")}
 
 
 def _check_pickles(segmenter: Segmenter) -> None:
@@ -157,7 +223,7 @@ def _check_pickles(segmenter: Segmenter) -> None:
 
 def _check_halo(workflow: Workflow, model: dict[str, Any]) -> None:
     """Refuse a halo that does not hold the cells the model was trained on."""
-    tiling, diameter = workflow.tiling, model.get("diameter_px")
+    tiling, diameter = workflow.tiling, model.get("trained_diameter_px")
     if diameter and tiling.halo < diameter + tiling.margin:
         raise CellsegError(
             f"[tiling] halo = {tiling.halo} is less than the cells the model was trained on"

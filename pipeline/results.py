@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellseg.models import CellsegError, Instances
+from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.stitch import Stitched
 
@@ -48,7 +49,10 @@ def write_json(path: Path, document: object) -> None:
 
 @dataclass(frozen=True)
 class Results:
-    """The folder of one run: ``workflow.toml``, ``run.json``, ``cells.parquet``, ``images/``."""
+    """The folder of one run: ``workflow.toml``, ``run.json``, ``cells.parquet``, ``images/``.
+
+    And ``diameter.json``, where the diameter of the cells was estimated.
+    """
 
     folder: Path
 
@@ -75,6 +79,26 @@ class Results:
     def write_run(self, document: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
         write_json(self.run_path, document)
+
+    @property
+    def diameter_path(self) -> Path:
+        """The estimated diameter of the cells."""
+        return self.folder / "diameter.json"
+
+    def write_diameter(self, key: str, estimated: Estimated) -> None:
+        """Write the diameter of the cells, and what it was estimated from."""
+        document = {"key": key, "px": estimated.px, "estimated_from": estimated.images}
+        write_json(self.diameter_path, document)
+
+    def read_diameter(self, key: str) -> Estimated | None:
+        """Return what an earlier run has estimated; None if it has not, or found no cells."""
+        try:
+            document = json.loads(self.diameter_path.read_text(encoding="utf-8"))
+            if document["key"] != key or document["px"] is None:
+                return None
+            return Estimated(float(document["px"]), tuple(document["estimated_from"]))
+        except (*DAMAGED, TypeError):
+            return None
 
     def write_cells(self, names: Sequence[str], none: pa.Table, csv: bool) -> int:
         """Gather the tables of the named images, in that order, into one; return its rows.

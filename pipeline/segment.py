@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Segmenter, load_model
 from cellseg.models.normalise import Normalisation, decide
-from cellseg.models.settings import ModelSettings
-from cellseg.pipeline.config import Config
+from cellseg.models.scale import Zooms
+from cellseg.models.settings import MaskRCNNSettings, ModelSettings
+from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.tiles import Box, Grid
-from cellseg.pipeline.workflow import Workflow
+from cellseg.pipeline.workflow import Tiling, Workflow
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,13 @@ class NamedModel:
     config: Config
 
     def loaded(self) -> Segmenter:
-        """Return the model itself."""
+        """Return the model itself, at magnification 1."""
         return _loaded(self)
+
+    def at_zoom(self, zoom: float) -> Segmenter:
+        """Return the model itself at a magnification; one without a diameter knows only 1."""
+        model = self.loaded()
+        return model.at_zoom(zoom) if isinstance(model, Zooms) else model
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
         """Return the objects of each plane; see `cellseg.models.Segmenter`."""
@@ -38,12 +44,17 @@ class NamedModel:
 
 @lru_cache(maxsize=1)
 def _loaded(model: NamedModel) -> Segmenter:
-    if not MODELS[model.settings.name].neural:
-        return load_model(model.settings)
+    settings = model.settings
+    if isinstance(settings, MaskRCNNSettings):
+        # Each scene has its own magnification, and all share the network.
+        settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
+    if not MODELS[settings.name].neural:
+        return load_model(settings)
     import torch
 
     torch.set_num_threads(model.config.torch_threads())
-    return load_model(model.settings, model.config.torch_device(), model.config.precision)
+    keep_freed_memory()
+    return load_model(settings, model.config.torch_device(), model.config.precision)
 
 
 @lru_cache(maxsize=4)
@@ -69,6 +80,10 @@ class Scene:
         The model; once `prepare` is through, fitted to this image.
     key : str
         Identifies the input and everything that decides its instances.
+    diameter_px : float or None
+        Typical diameter of its cells, if it is known.
+    zoom : float
+        Magnification at which the model sees the image; see `cellseg.models.scale`.
     normalisation : Normalisation or None
         Set by `prepare`.
     """
@@ -77,6 +92,8 @@ class Scene:
     workflow: Workflow
     segmenter: Segmenter = field(repr=False)
     key: str
+    diameter_px: float | None = None
+    zoom: float = 1.0
     normalisation: Normalisation | None = None
 
     @property
@@ -108,10 +125,15 @@ class Scene:
         return self.planes * len(self.grid)
 
     @property
+    def tiling(self) -> Tiling:
+        """The workflow's tiling, in px of this image."""
+        return self.workflow.tiling.at_zoom(self.zoom)
+
+    @property
     def grid(self) -> Grid:
         """The tiles of each plane."""
         height, width = self.image.pixels.shape[3:]
-        tiling = self.workflow.tiling
+        tiling = self.tiling
         return Grid(Box(0, 0, int(height), int(width)), tiling.size, tiling.halo)
 
     @property
@@ -153,13 +175,25 @@ class Scene:
         CellsegError
             If the image cannot be read, or holds NaN or infinite pixels there.
         """
+        model = self.segmenter
+        if isinstance(model, NamedModel):
+            model = model.at_zoom(self.zoom)
+        found = model.segment([self.read(*self.plane(plane), window)])
+        return _checked(found, window).disjoint().shifted(window.y0, window.x0)
+
+    def read(self, t: int, z: int, window: Box) -> NDArray[np.float32]:
+        """Return a window of a plane as the model gets it: its channels, normalised.
+
+        Raises
+        ------
+        CellsegError
+            If the image cannot be read, or holds NaN or infinite pixels there.
+        """
         assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
-        t, z = self.plane(plane)
         pixels = self.image.read(t, z, window, self.model_channels)
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
         self.check_finite(pixels, self.model_channels, where)
-        found = self.segmenter.segment([self.normalisation.apply(pixels)])
-        return _checked(found, window).disjoint().shifted(window.y0, window.x0)
+        return self.normalisation.apply(pixels)
 
     def check_finite(self, pixels: NDArray[Any], channels: Sequence[int], where: str) -> None:
         """Refuse NaN and infinite pixels (C, H, W), and say where they are.

@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg.models import Segmenter
+from cellseg.models import CellsegError, Segmenter
 from cellseg.pipeline.config import Config
+from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.plan import ImageReport, Keys, Plan, plan
 from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
-from cellseg.pipeline.tasks import Finish, Prepare, SegmentTile, Work
+from cellseg.pipeline.tasks import EstimateDiameter, Finish, Prepare, SegmentTile, Work
 from cellseg.pipeline.workflow import Workflow
 
 VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
@@ -26,7 +27,10 @@ VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: a tile or an image is done."""
+    """One step of a run: a tile or an image is done, or it is known how large the cells are.
+
+    `all_tiles` is only right from then on.
+    """
 
     image: str
     tiles: int
@@ -48,11 +52,14 @@ class Result:
         Its rows.
     images : tuple of ImageReport
         How it went with each image, in the order of the workflow.
+    warnings : tuple of str
+        What concerns all of them.
     """
 
     folder: Path
     cells: int
     images: tuple[ImageReport, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def cells_path(self) -> Path:
@@ -70,7 +77,10 @@ class Result:
 
 
 class Run:
-    """A plan being carried out; iterate over `steps`, then ask for `result`."""
+    """A plan being carried out; iterate over `steps`, then ask for `result`.
+
+    `plan` is another one after the first step where that says how large the cells are.
+    """
 
     def __init__(self, plan: Plan, config: Config, *, fresh: bool = False) -> None:
         self.plan = plan
@@ -85,10 +95,27 @@ class Run:
         self.cells = 0
 
     def steps(self) -> Iterator[Progress]:
-        """Compute what is not complete yet, image by image; yield after each tile and image."""
-        results = self.plan.results
-        results.write_workflow(self.plan.workflow.toml())
+        """Compute what is not complete yet, image by image; yield after each tile and image.
+
+        Raises
+        ------
+        CellsegError
+            If the diameter of the cells is to be estimated and cannot be.
+        """
+        self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
+        if self.plan.undecided:
+            self.tasks.append(EstimateDiameter(self.plan.scenes))
+        else:
+            yield from self._queue_images()
+        for outcome in execute(self.tasks, self.config):
+            yield from self._follow(outcome)
+        self._gather()
+        self._write_run("done")
+
+    def _queue_images(self) -> Iterator[Progress]:
+        """Queue the images that no earlier run has finished."""
+        results = self.plan.results
         for scene in self.plan.scenes:
             if self.fresh:
                 results.image(scene.name).clear()
@@ -96,16 +123,33 @@ class Run:
                 yield self._report(scene, results.image(scene.name).count_cells())
             else:
                 self.tasks.append(Prepare(scene))
-        for outcome in execute(self.tasks, self.config):
-            name = outcome.task.scene.name
-            if name in self.reports:
-                continue
-            if outcome.failure is not None:
-                yield self._fail(outcome.task.scene, outcome.failure)
-            elif (step := self._advance(outcome)) is not None:
-                yield step
-        self._gather()
-        self._write_run("done")
+
+    def _follow(self, outcome: Outcome[Work]) -> Iterator[Progress]:
+        """Settle what an outcome decides, and queue what it makes possible."""
+        task, failure = outcome.task, outcome.failure
+        if isinstance(task, EstimateDiameter):
+            yield self._decide(outcome.result, failure)
+            yield from self._queue_images()
+        elif task.scene.name in self.reports:
+            return
+        elif failure is not None:
+            yield self._fail(task.scene, failure)
+        elif (step := self._advance(task, outcome.result)) is not None:
+            yield step
+
+    def _decide(self, estimated: Estimated, failure: Failure | None) -> Progress:
+        """Go on with the diameter that was estimated, for this run and later ones."""
+        if failure is not None:
+            raise CellsegError(
+                f'[model] diameter_px = "auto": {" ".join(failure.reason.split())}'
+                " Mend that, or give diameter_px a number."
+            )
+        key = self.plan.diameter_key
+        assert key is not None  # noqa: S101 - the plan was undecided
+        self.plan.results.write_diameter(key, estimated)
+        self.plan = self.plan.sized(estimated)
+        self._write_run("running")
+        return Progress("", 0, self.plan.tiles)
 
     def _complete(self, scene: Scene) -> bool:
         """Whether an earlier run has finished this image."""
@@ -118,21 +162,21 @@ class Run:
             here.clear_tiles()
         return complete
 
-    def _advance(self, outcome: Outcome[Work]) -> Progress | None:
-        """Queue what an outcome makes possible."""
-        match outcome.task:
+    def _advance(self, task: Prepare | SegmentTile | Finish, result: Any) -> Progress | None:
+        """Queue what the result of a task makes possible."""
+        match task:
             case Prepare():
-                self._queue_tiles(outcome.result)
+                self._queue_tiles(result)
                 return None
             case SegmentTile(scene=scene, index=index):
                 self.tiles_done += 1
-                self._add_seconds(scene.name, {"segment": outcome.result})
+                self._add_seconds(scene.name, {"segment": result})
                 self.waiting[scene.name].discard(index)
                 if not self.waiting[scene.name]:
                     self.tasks.appendleft(Finish(scene, self.plan.results))
                 return Progress(scene.name, self.tiles_done, self.plan.tiles)
             case Finish(scene=scene):
-                cells, seconds = outcome.result
+                cells, seconds = result
                 self._add_seconds(scene.name, seconds)
                 return self._report(scene, cells)
 
@@ -155,7 +199,11 @@ class Run:
 
     def _fail(self, scene: Scene, failure: Failure) -> Progress:
         """List an image that cannot be done, and drop what is left of it."""
-        left = [task for task in self.tasks if task.scene.name != scene.name]
+        left = [
+            task
+            for task in self.tasks
+            if isinstance(task, EstimateDiameter) or task.scene.name != scene.name
+        ]
         self.tasks.clear()
         self.tasks.extend(left)
         self.tiles_done += len(self.waiting.pop(scene.name, range(scene.tiles)))
@@ -171,7 +219,8 @@ class Run:
         """Write down how it went with an image."""
         seconds = {k: round(v, 3) for k, v in self.seconds.get(scene.name, {}).items()}
         source = str(scene.source.path)
-        report = ImageReport(scene.name, source, state, tiles=scene.tiles, seconds=seconds, **how)
+        how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
+        report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report)
 
@@ -198,7 +247,8 @@ class Run:
 
     def _write_run(self, state: str) -> None:
         now = datetime.datetime.now(datetime.UTC)
-        neural = "sha256" in self.plan.model
+        neural, diameter = "sha256" in self.plan.model, self.plan.diameter
+        model = self.plan.model | ({"diameter": diameter.document} if diameter else {})
         self.plan.results.write_run(
             {
                 "state": state,
@@ -209,7 +259,8 @@ class Run:
                 "machine": {"system": platform.platform(), "processor": platform.machine()},
                 "device": self.config.torch_device() if neural else "cpu",
                 "config": self.config.model_dump(mode="json"),
-                "model": self.plan.model,
+                "model": model,
+                "warnings": self.plan.notes,
                 "cells": self.cells,
                 "images": [asdict(report) for report in self.ordered],
             }
@@ -217,7 +268,7 @@ class Run:
 
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""
-        return Result(self.plan.results.folder, self.cells, self.ordered)
+        return Result(self.plan.results.folder, self.cells, self.ordered, self.plan.notes)
 
 
 def run(
@@ -241,7 +292,7 @@ def run(
         whenever its results would, and an interrupted run is continued; without
         one, nothing of an earlier run is used.
     fresh : bool
-        Forget what earlier runs have computed of these images.
+        Forget what earlier runs have computed of these images, an estimated diameter too.
 
     Returns
     -------
@@ -254,7 +305,7 @@ def run(
         Before anything is computed, if the workflow cannot be run.
     """
     config = config or Config()
-    going = Run(plan(workflow, config, segmenter), config, fresh=fresh)
+    going = Run(plan(workflow, config, segmenter, fresh=fresh), config, fresh=fresh)
     for _ in going.steps():
         pass
     return going.result()

@@ -1,4 +1,4 @@
-"""What a worker does: look at an image, segment a tile, finish an image."""
+"""What a worker does: estimate a diameter, look at an image, segment a tile, finish an image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellseg.models import Instances
+from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.paint import paint
 from cellseg.pipeline.plan import Keys
@@ -21,6 +22,17 @@ from cellseg.pipeline.table import cell_table
 from cellseg.pipeline.tiles import Box
 
 TILES_HELD = 24
+
+
+@dataclass(frozen=True, eq=False)
+class EstimateDiameter:
+    """Task: find out from some of the images how large the cells are."""
+
+    scenes: tuple[Scene, ...]
+
+    def __call__(self) -> Estimated:
+        """Return what was found, and where."""
+        return estimate_from(self.scenes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +113,10 @@ def _loader(scene: Scene, here: ImageResults, keys: Keys, plane: int) -> Callabl
 
 def _stitch(scene: Scene, here: ImageResults, keys: Keys) -> list[Stitched]:
     settings = scene.workflow.stitch
-    tiling = scene.workflow.tiling
-    window_px = settings.window_px or tiling.size + 2 * tiling.halo
+    tiling = scene.tiling
+    window_px = tiling.size + 2 * tiling.halo
+    if settings.window_px is not None:
+        window_px = round(settings.window_px / scene.zoom)
     rules = Rules(tiling.margin, settings.overlap, window_px)
 
     def one(plane: int) -> Stitched:
@@ -129,4 +143,4 @@ def _paint(scene: Scene, here: ImageResults, keys: Keys, planes: list[Stitched])
     here.labels.write(keys.labels, (times, depth, height, width), scene.voxel_um, region)
 
 
-Work = Prepare | SegmentTile | Finish
+Work = EstimateDiameter | Prepare | SegmentTile | Finish

@@ -20,13 +20,13 @@ from pydantic import (
 
 from cellseg.models import MODELS
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.models.scale import STEPS
 from cellseg.models.settings import (
     Frozen,
     MaskRCNNSettings,
     ModelSettings,
     Percentile,
     Range,
-    TrainSettings,
     Unchanged,
 )
 from cellseg.pipeline.settings import Table, absolute, check, read_with
@@ -37,9 +37,11 @@ __all__ = [
     "Stitch",
     "Tiling",
     "Workflow",
-    "read_training",
     "read_workflow",
 ]
+
+SIZE_STEP = 32
+"""Px that the side of a tile is rounded to where the model sees an image larger or smaller."""
 
 
 def _choose_model(value: Any) -> Any:
@@ -52,7 +54,14 @@ def _choose_model(value: Any) -> Any:
     return entry.settings.model_validate_json(json.dumps(value), strict=True)
 
 
-def _low_below_high(value: Percentile | Range | Unchanged) -> Percentile | Range | Unchanged:
+def low_below_high(value: Percentile | Range | Unchanged) -> Percentile | Range | Unchanged:
+    """Return a normalisation whose `low` is below its `high`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
     if not isinstance(value, Unchanged) and not 0 < value.high - value.low < math.inf:
         raise ValueError(
             f"low = {value.low:g} is not below high = {value.high:g}: no grey level would be left."
@@ -74,28 +83,52 @@ class Output(Frozen):
 
 
 class Tiling(Frozen):
-    """`[tiling]`: the pieces in which a plane is segmented; they never show in the labels."""
+    """`[tiling]`: the pieces in which a plane is segmented; they never show in the labels.
+
+    Lengths are in px as the model sees them: those of the image, unless a diameter in
+    `[model]` makes it see the image at another size.
+    """
 
     size: int = Field(
         default=1024,
         ge=32,
         le=16384,
-        description="Side of a tile's core, in px; larger needs more memory.",
+        description="Side of a tile's core, in px as the model sees them; larger needs more"
+        " memory.",
     )
     halo: int = Field(
         default=64,
         ge=2,
         le=16384,
-        description="Border read around a core, in px: at least the largest cell's diameter plus"
-        " the margin, or the cell is predicted again in a larger window.",
+        description="Border read around a core, in px as the model sees them: at least the largest"
+        " cell's diameter plus the margin, or the cell is predicted again in a larger window.",
     )
     margin: int = Field(
         default=4,
         ge=1,
         le=1024,
         description="A cell that keeps this distance from the edge of what was read counts as"
-        " whole, in px.",
+        " whole, in px as the model sees them.",
     )
+
+    def at_zoom(self, zoom: float) -> Tiling:
+        """Return the same in px of an image that the model sees at a magnification.
+
+        A tile then costs what it costs at 1, and its halo holds the same
+        cells. What a tile reads begins at a multiple of 8 px: see `STEPS`.
+
+        Parameters
+        ----------
+        zoom : float
+            A multiple of 1 / 8.
+        """
+        if zoom == 1:
+            return self
+        margin = math.ceil(self.margin / zoom)
+        halo = math.ceil(max(self.halo / zoom, margin + 1) / STEPS) * STEPS
+        size = max(round(self.size / zoom / SIZE_STEP) * SIZE_STEP, 2 * SIZE_STEP)
+        # Beyond the limits of what a user may set, where an image is seen much smaller.
+        return self.model_copy(update={"size": size, "halo": halo, "margin": margin})
 
     @model_validator(mode="after")
     def _halo_fits(self) -> Tiling:
@@ -127,8 +160,8 @@ class Stitch(Frozen):
         ge=64,
         le=16384,
         description="Largest side of the window in which a cell larger than the halo is"
-        " predicted again, in px; beyond it its pieces are joined. Default: what a tile reads,"
-        " so that it costs no more memory.",
+        " predicted again, in px as the model sees them; beyond it its pieces are joined."
+        " Default: what a tile reads, so that it costs no more memory.",
     )
 
 
@@ -165,7 +198,7 @@ class Workflow(Frozen):
     normalise: Annotated[
         Percentile | Range | Unchanged,
         Field(discriminator="method"),
-        AfterValidator(_low_below_high),
+        AfterValidator(low_below_high),
     ] = Percentile()
     tiling: Tiling = Tiling()
     stitch: Stitch = Stitch()
@@ -216,7 +249,7 @@ def read_workflow(
         if output is not None:
             table["path"] = str(output)
             sources["output", "path"] = "command line"
-    classes = _classes(Workflow, raw, str(path), sources)
+    classes = chosen_classes(Workflow, raw, str(path), sources)
     workflow = check(Workflow, raw, str(path), sources, classes)
     _check_groups(workflow.measure.groups, sources.get(("measure", "groups"), str(path)))
     folder = Path.cwd() if ("images",) in sources else path.absolute().parent
@@ -236,58 +269,6 @@ def _check_groups(groups: Sequence[str], where: str) -> None:
             )
 
 
-def read_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainSettings:
-    """Read and check a training.
-
-    Parameters
-    ----------
-    path : path
-        The TOML file; its `images`, `labels` and `validation` are relative to its folder.
-    overrides : sequence of str
-        ``table.key=value`` each, as for `read_workflow`.
-
-    Returns
-    -------
-    TrainSettings
-        With every input path absolute.
-
-    Raises
-    ------
-    CellsegError
-        One line: where, what was got, what is allowed.
-    """
-    path = Path(path)
-    raw, sources = read_with(path, overrides, _expand_training)
-    classes = _classes(TrainSettings, raw, str(path), sources)
-    training = check(TrainSettings, raw, str(path), sources, classes)
-    if problem := _training_problem(training):
-        raise CellsegError(f"{path}: {problem}")
-    inputs: Table = {}
-    for key in ("images", "labels", "validation"):
-        folder = Path.cwd() if (key,) in sources else path.absolute().parent
-        value = getattr(training, key)
-        if isinstance(value, tuple):
-            inputs[key] = tuple(absolute(entry, folder) for entry in value)
-        elif isinstance(value, str):
-            inputs[key] = absolute(value, folder)
-    return training.model_copy(update=inputs)
-
-
-def _training_problem(training: TrainSettings) -> str | None:
-    """Return what does not fit together in a training, if anything."""
-    if (images := len(training.images)) != (labels := len(training.labels)):
-        return f"images has {images} folders and labels {labels}. Give one of each, in order."
-    if isinstance(training.validation, float) and not 0 <= training.validation < 1:
-        return f"validation = {training.validation:g} is not a fraction from 0 to below 1."
-    if not 0 < training.zoom[0] <= training.zoom[1]:
-        return f"zoom = {list(training.zoom)} is not a range above 0, the smaller number first."
-    try:
-        _low_below_high(training.normalise)
-    except ValueError as error:
-        return f"[normalise] {error}"
-    return None
-
-
 def _expand_workflow(raw: Table) -> None:
     """Write the shorthands out: text for a list of one, text for the output's path."""
     if isinstance(raw.get("images"), str):
@@ -296,13 +277,7 @@ def _expand_workflow(raw: Table) -> None:
         raw["output"] = {"path": raw["output"]}
 
 
-def _expand_training(raw: Table) -> None:
-    for key in ("images", "labels"):
-        if isinstance(raw.get(key), str):
-            raw[key] = [raw[key]]
-
-
-def _classes(
+def chosen_classes(
     settings: type[Frozen], raw: Table, where: str, sources: Mapping[tuple[str, ...], str]
 ) -> dict[str, type[BaseModel]]:
     """Return the class that each table asks for by name, written into `raw` where it is left out.

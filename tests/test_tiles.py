@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg.pipeline.tiles import FAR, Box, Grid
+from cellseg.pipeline.workflow import Tiling
 
 sides = st.integers(1, 80)
 
@@ -38,6 +39,49 @@ def test_reading_names_exactly_the_tiles_whose_window_meets_a_box(
     grid = Grid(Box(0, 0, height, width), size, halo)
     expected = [i for i in range(len(grid)) if grid.read(i).intersect(box)]
     assert grid.reading(box) == expected
+
+
+@st.composite
+def tilings(draw: st.DrawFn) -> Tiling:
+    size, margin = draw(st.integers(32, 500)), draw(st.integers(1, 100))
+    return Tiling(size=size, halo=draw(st.integers(margin + 1, 4 * size)), margin=margin)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tilings(), st.integers(1, 64), st.integers(1, 700), st.integers(1, 700))
+def test_tiles_of_an_image_that_is_seen_larger_or_smaller_cover_it_once_and_hold_the_same_cells(
+    given: Tiling, eighths: int, height: int, width: int
+) -> None:
+    zoom = eighths / 8
+    tiling = given.at_zoom(zoom)
+    if zoom == 1:
+        assert tiling == given
+        return
+    assert tiling.size % 32 == 0
+    assert tiling.size == 64 or abs(tiling.size * zoom - given.size) <= 16 * zoom
+    assert given.halo <= tiling.halo * zoom
+    assert given.margin <= tiling.margin * zoom
+    assert tiling.margin < tiling.halo
+    assert (tiling.margin - 1) * zoom < given.margin
+    assert (tiling.halo - 8) * zoom < max(given.halo, given.margin + zoom + 1)
+    grid = Grid(Box(0, 0, height, width), tiling.size, tiling.halo)
+    covered = np.zeros((height, width), int)
+    for position in range(len(grid)):
+        covered[grid.core(position).slices] += 1
+        read = grid.read(position)
+        assert read.y0 % 8 == read.x0 % 8 == 0
+    assert (covered == 1).all()
+
+
+def test_a_tile_costs_the_same_at_every_magnification() -> None:
+    found = {zoom: Tiling().at_zoom(zoom) for zoom in (0.125, 0.5, 1, 2.25, 8)}
+    assert {zoom: (t.size, t.halo, t.margin) for zoom, t in found.items()} == {
+        0.125: (8192, 512, 32),
+        0.5: (2048, 128, 8),
+        1: (1024, 64, 4),
+        2.25: (448, 32, 2),
+        8: (128, 8, 1),
+    }
 
 
 def test_distance_inside_ignores_the_edges_of_the_image() -> None:

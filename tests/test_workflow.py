@@ -27,7 +27,6 @@ from cellseg.pipeline.workflow import (
     Stitch,
     Tiling,
     Workflow,
-    read_training,
     read_workflow,
 )
 
@@ -118,7 +117,9 @@ def test_the_shipped_workflows_are_right_to_the_last_key_that_is_off(here: Path,
     assert Path(got.images[0]).is_dir()
     assert got.output.path == f"results/{name}"
     on = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
-    assert read_workflow(write(here, on)).tiling == got.tiling
+    for other in ("diameter_px", "diameter_um"):  # one or the other
+        one = re.sub(rf"^{other} = ", f"# {other} = ", on, flags=re.MULTILINE)
+        assert read_workflow(write(here, one)).tiling == got.tiling
 
 
 def test_the_plate_workflow_holds_the_defaults_as_it_says(here: Path) -> None:
@@ -278,7 +279,12 @@ MODEL = st.one_of(
         threshold=st.just("otsu") | NUMBERS,
         smooth_px=st.floats(0, 50),
     ),
-    st.builds(MaskRCNNSettings, weights=NAMES, score=st.none() | st.floats(0, 1)),
+    st.builds(
+        MaskRCNNSettings,
+        weights=NAMES,
+        score=st.none() | st.floats(0, 1),
+        diameter_px=st.sampled_from([None, "auto"]) | st.floats(0.1, 2000),
+    ),
 )
 NORMALISE = st.one_of(
     st.builds(Percentile, low=st.floats(0, 49), high=st.floats(50, 100)),
@@ -348,42 +354,3 @@ def test_to_read_a_workflow_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-
-
-TRAINING = 'images = "images"\nlabels = ["labels"]\n'
-
-
-def test_a_training_is_read_with_its_paths_beside_the_file(here: Path) -> None:
-    path = write(here, TRAINING + 'validation = "val.txt"\n[network]\nbackbone = "resnet34"')
-    got = read_training(path, ["steps=7", "labels=mine"])
-    assert got.images == (str(here / "flows" / "images"),)
-    assert got.labels == (str(here / "mine"),)
-    assert got.validation == str(here / "flows" / "val.txt")
-    assert (got.steps, got.network.backbone) == (7, "resnet34")
-    assert got.output == "training/model"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('images = "x"', ["labels is missing"]),
-        ('images = ["a", "b"]\nlabels = "c"', ["images has 2 folders and labels 1"]),
-        (TRAINING + "step = 3", ["step is not a key here. Did you mean steps?"]),
-        (TRAINING + "crop_px = 70", ["crop_px = 70", "a multiple of 32"]),
-        (TRAINING + "validation = 1.5", ["validation = 1.5", "fraction"]),
-        (TRAINING + "zoom = [2.0, 1.0]", ["zoom = [2.0, 1.0]"]),
-        (TRAINING + "zoom = [1]", ["zoom = [1] is not a list in [ ] of 2, each a number"]),
-        (TRAINING + '[network]\nbackbone = "resnet9"', ['"resnet18" or "resnet34"']),
-        (TRAINING + '[normalise]\nmethod = "x"', ["[normalise] method", "percentile"]),
-        (TRAINING + "[normalise]\nlow = 60\nhigh = 50", ["[normalise] low = 60"]),
-        (TRAINING + '[model]\nname = "threshold"', ["table [model] is not a key here"]),
-    ],
-)
-def test_what_is_wrong_in_a_training_is_named_in_one_line(
-    here: Path, text: str, words: list[str]
-) -> None:
-    with pytest.raises(CellsegError) as caught:
-        read_training(write(here, text))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
