@@ -28,8 +28,8 @@ from synthetic import cells
 
 CPU = Config(device="cpu")
 FIRST = (
-    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2, score, seam,"
-    " touches_edge, perimeter_px, major_axis_px, minor_axis_px, eccentricity, solidity,"
+    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2, class, score,"
+    " seam, touches_edge, perimeter_px, major_axis_px, minor_axis_px, eccentricity, solidity,"
     " mean_w1, std_w1, min_w1, max_w1, sum_w1"
 )
 
