@@ -15,7 +15,8 @@ from cellseg.models.settings import Frozen, TrainSettings
 from cellseg.pipeline import read_workflow
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.table import schema
-from cellseg.pipeline.workflow import Workflow, read_training
+from cellseg.pipeline.training import read_training
+from cellseg.pipeline.workflow import Workflow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,7 +43,8 @@ def test_files_that_the_readme_points_to_are_there() -> None:
 
 def test_options_that_the_readme_names_exist() -> None:
     helps = "".join(
-        CliRunner().invoke(main, [command, "--help"]).output for command in ("run", "evaluate")
+        CliRunner().invoke(main, [command, "--help"]).output
+        for command in ("run", "train", "evaluate")
     )
     for option in set(re.findall(r"--[a-z][a-z-]+", README)):
         assert option in helps, option
