@@ -66,7 +66,7 @@ class Model:
     summary: str
     neural: bool = True
     """Whether it computes with torch, on the configured device."""
-    bytes_per_px: int = 1300
+    bytes_per_px: int = 2000
     """Peak memory for each pixel that a tile reads, measured on the CPU; for `--dry-run`."""
 
 
