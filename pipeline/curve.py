@@ -10,7 +10,7 @@ import numpy as np
 
 Row = dict[str, str]
 SMOOTHED = 50
-"""Steps over which the picture averages the loss."""
+"""Steps over which the picture averages the loss, at most; fewer in a short training."""
 
 
 class Curve:
@@ -72,7 +72,7 @@ class Curve:
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
         steps = np.array([int(row["step"]) for row in rows])
         losses = np.array([float(row[loss]) for row in rows])
-        width = min(SMOOTHED, len(losses))
+        width = min(SMOOTHED, len(losses) // 5 + 1)
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
         left.plot(steps[width - 1 :], smooth)
         left.set(xlabel="step", ylabel=f"{loss}, mean of {width} steps", yscale="log")

@@ -11,11 +11,18 @@ import numpy as np
 
 from cellseg.models.settings import TrainSettings
 from cellseg.models.train import Trainer
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.weights import Card, read_card, save_weights
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.curve import Curve
 from cellseg.pipeline.samples import median_diameter, read_samples
-from cellseg.pipeline.validation import LEAST_SCORE, THRESHOLDS, Validation, calibrate, validate
+from cellseg.pipeline.validation import (
+    LEAST_SCORE,
+    THRESHOLDS,
+    Validation,
+    calibrate,
+    quality,
+    validate,
+)
 
 ACCURACY = ("ap_0.5", "ap_0.75", "ap_0.9", "f1_0.5", "pq_0.5")
 MOST_LOADERS = 8
@@ -39,7 +46,8 @@ class Step:
         """The validation in words."""
         if self.validation is None:
             return None
-        return f"step {self.count}: {self.losses_text}, {self.validation.text}"
+        losses = f"{self.losses_text}, " if self.losses else ""
+        return f"step {self.count}: {losses}{self.validation.text}"
 
 
 class Learning:
@@ -76,11 +84,12 @@ class Learning:
             made = self.checkpoint_path, self.curve.csv_path, self.weights_path
             for path in (*made, self.curve.picture_path):
                 path.unlink(missing_ok=True)
+        self.best = -1.0
         if self.checkpoint_path.is_file():
             self.trainer.resume(self.checkpoint_path)
-        rows = self.curve.rewind(self.trainer.count)
-        qualities = [_quality(row) for row in rows if row[ACCURACY[0]]]
-        self.best = max(qualities, default=-1.0)
+            if self.weights_path.is_file():
+                self.best = quality(read_card(self.weights_path).accuracy)
+        self.curve.rewind(self.trainer.count)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -102,8 +111,16 @@ class Learning:
         )
 
     def steps(self) -> Iterator[Step]:
-        """Train to the end; yield after each step."""
+        """Train to the end; yield after each step.
+
+        Weights that a training starts from are measured first, and kept unless
+        it finds better ones.
+        """
         trainer, settings = self.trainer, self.settings
+        if settings.start is not None and trainer.count == 0:
+            before = self._validate()
+            self._keep(before)
+            yield Step(0, {}, before)
         while not trainer.done:
             losses = trainer.step()
             validation = None
@@ -130,8 +147,8 @@ class Learning:
 
     def _keep(self, validation: Validation) -> None:
         """Keep the weights if they are the best."""
-        if validation.quality > self.best:
-            self.best = validation.quality
+        if (found := quality(validation.accuracy)) > self.best:
+            self.best = found
             save_weights(self.weights_path, self.trainer.average, self.card(validation))
 
     def card(self, validation: Validation) -> Card:
@@ -153,8 +170,3 @@ class Learning:
             | {"images": len(self.training), "validation_images": len(self.validation)},
             accuracy=validation.accuracy,
         )
-
-
-def _quality(row: dict[str, str]) -> float:
-    """Return what `Validation.quality` was, from a line of the log."""
-    return (float(row["ap_0.5"]) + float(row["ap_0.75"])) / 2

@@ -41,11 +41,6 @@ class Validation:
     score: float = 0.5
 
     @property
-    def quality(self) -> float:
-        """Mean of the AP at IoU 0.5 and 0.75, by which a training keeps its best weights."""
-        return (self.accuracy["ap_0.5"] + self.accuracy["ap_0.75"]) / 2
-
-    @property
     def text(self) -> str:
         """The accuracy in words."""
         found = " / ".join(f"{score.average_precision:.3f}" for score in self.scores)
@@ -59,6 +54,11 @@ class Validation:
         first = self.scores[0]
         named |= {"f1_0.5": first.f1, "pq_0.5": first.panoptic_quality}
         return {name: round(value, 4) for name, value in named.items()}
+
+
+def quality(accuracy: dict[str, float]) -> float:
+    """Return the mean of the AP at IoU 0.5 and 0.75, by which a training keeps its best weights."""
+    return (accuracy["ap_0.5"] + accuracy["ap_0.75"]) / 2
 
 
 def validate(segmenter: Segmenter, samples: Sequence[Sample]) -> tuple[Score, ...]:

@@ -121,8 +121,14 @@ def test_fine_tuning_starts_from_weights_and_says_so(
     learning = Learning(second, CPU)
     first = load_tensors(Path(weights))
     assert all(torch.equal(v, first[k]) for k, v in learning.trainer.average.items())
-    list(learning.steps())
-    assert read_card(learning.weights_path).training["start"] == weights
+    steps = list(learning.steps())
+    assert [step.count for step in steps] == [0, 1, 2, 3, 4]
+    assert steps[0].validation_text is not None
+    assert "loss" not in steps[0].validation_text
+    card = read_card(learning.weights_path)
+    assert card.training["start"] == weights
+    # None of the steps found better ones than it started from.
+    assert card.accuracy == steps[0].validation.accuracy  # type: ignore[union-attr]
     other = second.network.model_copy(update={"mask_channels": 16})
     with pytest.raises(CellsegError, match=r"differs from \[network\] in mask_channels"):
         Learning(second.model_copy(update={"network": other}), CPU)

@@ -13,7 +13,14 @@ from cellseg.models import Instances
 from cellseg.models.calibrate import calibrated
 from cellseg.models.dataset import Sample
 from cellseg.pipeline.score import best_overlap
-from cellseg.pipeline.validation import CHOICES, THRESHOLDS, Validation, calibrate, validate
+from cellseg.pipeline.validation import (
+    CHOICES,
+    THRESHOLDS,
+    Validation,
+    calibrate,
+    quality,
+    validate,
+)
 
 
 @dataclass
@@ -75,5 +82,5 @@ def test_a_validation_pools_its_images_and_names_its_numbers() -> None:
     right = sum(len(np.unique(sample.labels)) - 1 for sample in samples)
     assert scores[0].average_precision == pytest.approx(right / 200)
     measured = Validation(scores)
-    assert measured.quality == pytest.approx(right / 200, abs=1e-4)
+    assert quality(measured.accuracy) == pytest.approx(right / 200, abs=1e-4)
     assert list(measured.accuracy) == ["ap_0.5", "ap_0.75", "ap_0.9", "f1_0.5", "pq_0.5"]
