@@ -8,98 +8,25 @@ the last bit: neither the window nor the other cells in it change anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.edges import perimeter, straight_edge
+from cellseg.pipeline.patch import Columns, Integers, Patch
 
-Columns = dict[str, NDArray[Any]]
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
+__all__ = ["MEASUREMENTS", "Columns", "Patch", "column_types", "empty", "measure"]
 
 NOWHERE = np.iinfo(np.int64).max // 8  # beyond any column, and safe to double
 
 
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """The cells to measure in one window of a plane, as a list of their P pixels.
-
-    Parameters
-    ----------
-    count : int
-        Number of cells, N; cell ``i`` is the one at ``ids[i]`` of `measure`.
-    index : int64 (P,)
-        The cell of each pixel, 0..N-1, in raster order; every cell has a pixel.
-    y, x : int64 (P,)
-        Row and column of each pixel in the window.
-    pixels : (C, H, W)
-        The window of the image, any real dtype.
-    channels : tuple of C str
-        Their names.
-    pixel_um : (float, float) or None
-        Height and width of a pixel in um.
-    origin : (int, int)
-        Row and column in the plane of the window's first pixel.
-    """
-
-    count: int
-    index: Integers
-    y: Integers
-    x: Integers
-    pixels: NDArray[Any]
-    channels: tuple[str, ...]
-    pixel_um: tuple[float, float] | None = None
-    origin: tuple[int, int] = (0, 0)
-
-    def total(self, values: NDArray[Any]) -> Floats:
-        """Sum `values` (P,) over each cell's pixels; float64 (N,), exact for sums below 2**53."""
-        summed = np.bincount(self.index, values, minlength=self.count)
-        return summed.astype(np.float64, copy=False)  # numpy counts nothing as int64
-
-    def least(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the smallest of `values` (P,) in each cell, (N,), of the same dtype."""
-        found = np.empty(self.count, values.dtype)
-        found[self.index] = values
-        np.minimum.at(found, self.index, values)
-        return found
-
-    def greatest(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the largest of `values` (P,) in each cell, (N,), of the same dtype."""
-        found = np.empty(self.count, values.dtype)
-        found[self.index] = values
-        np.maximum.at(found, self.index, values)
-        return found
-
-    def intensity(self, channel: int) -> Floats:
-        """Return the value of channel number `channel` at each pixel, float64 (P,)."""
-        values: NDArray[Any] = self.pixels[channel][self.y, self.x]
-        return values.astype(np.float64)
-
-    @cached_property
-    def area(self) -> Integers:
-        """Pixels in each cell, int64 (N,)."""
-        return np.bincount(self.index, minlength=self.count).astype(np.int64)
-
-    @cached_property
-    def corner(self) -> tuple[Integers, Integers]:
-        """First row and first column of each cell's box in the window, int64 (N,) each."""
-        return self.least(self.y), self.least(self.x)
-
-    @cached_property
-    def centre(self) -> tuple[Floats, Floats]:
-        """Row and column of each cell's centroid in its own box, float64 (N,) each."""
-        top, left = self.corner
-        y, x = self.y - top[self.index], self.x - left[self.index]
-        return self.total(y) / self.area, self.total(x) / self.area
-
-
 def position(patch: Patch) -> Columns:
-    """Return centroid and area: in px, and in um, NaN where the pixel size is unknown."""
+    """Return what every cell is measured for: centroid, area and straightness of its edge.
+
+    Centroid and area in px, and in um: NaN where the pixel size is unknown.
+    """
     height, width = patch.pixel_um or (np.nan, np.nan)
     y, x = (
         start + corner + centre
@@ -112,6 +39,7 @@ def position(patch: Patch) -> Columns:
         "x_um": x * width,
         "area_px": patch.area,
         "area_um2": patch.area * (height * width),
+        "straight_edge": straight_edge(patch),
     }
 
 
@@ -130,7 +58,7 @@ def shape(patch: Patch) -> Columns:
     known = np.where(long > 0, long, 1)
     short = np.maximum(yy * xx - xy * xy, 0) / known
     return {
-        "perimeter_px": _perimeter(patch),
+        "perimeter_px": perimeter(patch),
         "major_axis_px": 4 * np.sqrt(long),
         "minor_axis_px": 4 * np.sqrt(short),
         "eccentricity": np.sqrt(np.minimum(2 * spread / known, 1)),
@@ -197,8 +125,8 @@ def measure(
     Returns
     -------
     dict of str to array (N,)
-        ``y_px, x_px, y_um, x_um, area_px, area_um2`` and the columns of each
-        group. ``area_px`` is int64, the rest of these float64.
+        ``y_px, x_px, y_um, x_um, area_px, area_um2, straight_edge`` and the
+        columns of each group. ``area_px`` is int64, the rest of these float64.
 
     Raises
     ------
@@ -270,35 +198,6 @@ def _find(labels: NDArray[Any], ids: NDArray[Any]) -> tuple[Integers, Integers, 
     if len(missing):
         raise ValueError(f"id {ids[missing[0]]} is repeated or not among the labels of the window")
     return index, y[wanted], x[wanted]
-
-
-def _perimeter(patch: Patch) -> Floats:
-    """Return the perimeter of each cell, float64 (N,), in px.
-
-    Benkrid and Crookes, "Design and FPGA implementation of a perimeter
-    estimator", as `skimage.measure.perimeter` with neighborhood 4, with
-    "the same cell" in place of "foreground".
-    """
-    height, width = patch.pixels.shape[1:]
-    cells = np.full((height + 2, width + 2), -1, np.int64)
-    cells[patch.y + 1, patch.x + 1] = patch.index
-    flat, row = cells.ravel(), width + 2
-    straight, diagonal = (1, -1, row, -row), (row + 1, row - 1, 1 - row, -1 - row)
-    at = (patch.y + 1) * row + patch.x + 1
-    edge = np.any([flat[at + step] != patch.index for step in straight], axis=0)
-    border = np.full_like(flat, -1)
-    border[at[edge]] = patch.index[edge]
-    at, cell = at[edge], patch.index[edge]
-    code = np.ones(len(at), np.int64)
-    for weight, steps in ((2, straight), (10, diagonal)):
-        for step in steps:
-            code += weight * (border[at + step] == cell)
-    seen = np.bincount(cell * 50 + code, minlength=patch.count * 50).reshape(-1, 50)
-    ones, roots, halves = (
-        seen[:, codes].sum(axis=1) for codes in ([5, 7, 15, 17, 25, 27], [21, 33], [13, 23])
-    )
-    length: Floats = ones + roots * sqrt(2) + halves * ((1 + sqrt(2)) / 2)
-    return length
 
 
 def _convex_area(patch: Patch) -> Integers:

@@ -15,7 +15,7 @@ from cellseg.models.errors import CellsegError
 from cellseg.pipeline.measure import MEASUREMENTS, Columns, Patch, column_types, empty, measure
 
 GROUPS = ("shape", "intensity")
-POSITION = ["y_px", "x_px", "y_um", "x_um", "area_px", "area_um2"]
+POSITION = ["y_px", "x_px", "y_um", "x_um", "area_px", "area_um2", "straight_edge"]
 SHAPE = ["perimeter_px", "major_axis_px", "minor_axis_px", "eccentricity", "solidity"]
 IN_SKIMAGE = {
     "area": "area_px",
@@ -86,6 +86,32 @@ def test_agrees_with_scikit_image(case: Case) -> None:
         assert got["sum_a"][row] == float(pixels[0][labels == id_].sum(dtype=float))
 
 
+def longest_edge(mask: NDArray[np.bool_]) -> int:
+    """Walk along each row of each side of a mask, and return the longest straight edge in px."""
+    longest = 0
+    for turned in (mask, mask[::-1], mask.T, mask.T[::-1]):
+        above = np.zeros(turned.shape[1], bool)
+        for row in turned:
+            run = 0
+            for edge in row & ~above:
+                run = run + 1 if edge else 0
+                longest = max(longest, run)
+            above = row
+    return longest
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_straight_edge_is_the_longest_run_over_the_diameter(case: Case) -> None:
+    labels, _ = case
+    ids = ids_in(labels)
+    got = measure(labels, np.zeros((0, *labels.shape)), ids, [], groups=[])["straight_edge"]
+    expected = [
+        longest_edge(labels == i) / math.sqrt((labels == i).sum() * 4 / math.pi) for i in ids
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.tuples(*[st.integers(0, 9)] * 4), st.integers(0, 10**6))
 def test_the_window_and_the_other_cells_change_no_bit(
@@ -128,6 +154,42 @@ def test_order_of_ids_is_the_order_of_rows(case: Case, random: Any) -> None:
 def disc(radius: int, value: int = 1) -> NDArray[np.uint32]:
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     return np.where(y * y + x * x <= radius * radius, value, 0).astype(np.uint32)
+
+
+def straight(labels: NDArray[np.uint32]) -> list[float]:
+    pixels = np.zeros((0, *labels.shape))
+    got: list[float] = measure(labels, pixels, ids_in(labels), [])["straight_edge"].tolist()
+    return got
+
+
+@pytest.mark.parametrize("radius", [6, 12, 40])
+def test_a_cut_disc_has_a_straight_edge_and_a_whole_one_does_not(radius: int) -> None:
+    whole = disc(radius)
+    upper, left = whole.copy(), whole.copy()
+    upper[radius:] = 0
+    left[:, radius:] = 0
+    assert straight(whole)[0] < 0.55
+    assert straight(upper)[0] == straight(left)[0] > 1.2
+    # Two halves that touch are two straight edges: another cell is no part of one's own.
+    assert min(straight(np.where(upper > 0, 2, whole))) > 1.2
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "edge"),
+    [
+        ("one pixel", [[1]], 1),
+        ("row", [[1, 1, 1, 1, 1]], 5),
+        ("column", [[1], [1], [1]], 3),
+        ("diagonal", np.eye(4).tolist(), 1),
+        ("a gap ends a run", [[1, 1, 0, 1, 1, 1]], 3),
+        ("a step ends a run", [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]], 5),
+        ("the edge of a hole counts", [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]], 4),
+        ("rows do not run on", [[0, 1, 1], [1, 1, 0]], 2),
+    ],
+)
+def test_straight_edges_of_small_cells(name: str, mask: list[list[int]], edge: int) -> None:
+    labels = np.array(mask, np.uint32)
+    assert straight(labels)[0] == pytest.approx(edge / math.sqrt(4 * labels.sum() / math.pi))
 
 
 def test_translation_changes_position_only() -> None:
