@@ -110,6 +110,11 @@ class Tiling(Frozen):
         description="A cell that keeps this distance from the edge of what was read counts as"
         " whole, in px as the model sees them.",
     )
+    skip_background: bool = Field(
+        default=True,
+        description="Do not look for cells where an image shows nothing but its own noise; what"
+        " that is follows from the image alone.",
+    )
 
     def at_zoom(self, zoom: float) -> Tiling:
         """Return the same in px of an image that the model sees at a magnification.

@@ -173,7 +173,7 @@ def test_brackets_in_the_name_of_the_folder_are_no_glob(here: Path) -> None:
         (LEAST + "[tiling\n", ["not valid TOML", "line 2"]),
         (
             LEAST + "[tiling]\nsiz = 3",
-            ["[tiling] siz is not a key here. Did you mean size? Known: halo, margin, size."],
+            ["[tiling] siz is not a key here. Did you mean size? Known: halo, margin, size,"],
         ),
         (LEAST + '[tiling]\nsize = "big"', ['[tiling] size = "big" is not a whole number']),
         (LEAST + "[tiling]\nsize = 8", ["[tiling] size = 8 is not", "from 32 to 16384"]),
