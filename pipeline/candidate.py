@@ -1,186 +1,193 @@
-"""A candidate: one object as one window saw it, and the geometry of comparing two."""
+"""Candidates: what one tile saw, as arrays; masks stay packed until one is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from cellseg.pipeline.tiles import Box
+from cellseg.models import Instances
+from cellseg.pipeline.tiles import FAR, Box, Grid
 
 SEAMS = ("interior", "resolved", "joined", "cut_by_image")
-"""What became of a cell, by code: seen by one tile; agreed on by several or predicted
-again; joined from pieces; seen by one tile at the edge of the image."""
+"""What became of a cell, by code: only one tile could see it; several could, or it was
+predicted again; joined from pieces; only one tile could see it, at the edge of the image."""
 INTERIOR, RESOLVED, JOINED, CUT_BY_IMAGE = range(4)
 
+Mask = NDArray[np.bool_]
 
-@dataclass(eq=False)
-class Candidate:
-    """One object as one window saw it.
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The objects that one window shows, boxes in px of the plane.
 
     Parameters
     ----------
-    tile, index : int
-        Which window saw it, and its number there; the pair is unique. Windows
-        beyond the grid count on behind its last tile.
-    box : Box
-        Tight box in px of the plane.
-    mask : bool, of the box's shape
-    score, class_
-        See `cellseg.models.Instances`.
-    window : Box
-        What the segmenter saw.
-    distance : int
+    boxes : int32 (N, 4)
+    scores : float32 (N,)
+    classes : uint8 (N,)
+    areas : int32 (N,)
+        Pixels of each mask.
+    centres : float64 (N, 2)
+        Mean y, x of each mask's pixels; the same bits from whichever tile.
+    digests : uint64 (N,)
+        Equal where box and mask are.
+    distances : int32 (N,)
         Px from the box to the nearest edge of the window that is not the image's.
-    whole : bool
+    whole : bool (N,)
         Whether that distance is at least the margin.
-    in_core : bool
-        Whether a pixel lies in the core of its tile.
-    seam : int
-        Code into `SEAMS`.
-    changed : bool
-        Whether no tile file holds this mask.
-    met : bool
-        Whether another tile saw something in the same place.
+    in_core : bool (N,)
+        Whether a pixel lies in the core of the tile.
+    seams : uint8 (N,)
+        Codes into `SEAMS`.
+    looks : int32 (N,)
+        Which window saw it, where several windows share one set; 0 in a tile's.
+    bits : uint8
+        The masks, a bit for each pixel of a box, each from a new byte.
     """
 
-    tile: int
-    index: int
-    box: Box
-    mask: NDArray[np.bool_]
-    score: float
-    class_: int
-    window: Box
-    distance: int
-    whole: bool
-    in_core: bool = True
-    seam: int = INTERIOR
-    changed: bool = False
-    met: bool = False
-    area: int = field(init=False)
+    boxes: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    areas: NDArray[np.int32]
+    centres: NDArray[np.float64]
+    digests: NDArray[np.uint64]
+    distances: NDArray[np.int32]
+    whole: NDArray[np.bool_]
+    in_core: NDArray[np.bool_]
+    seams: NDArray[np.uint8]
+    looks: NDArray[np.int32]
+    bits: NDArray[np.uint8]
 
-    def __post_init__(self) -> None:
-        """Count the pixels once."""
-        self.area = int(np.count_nonzero(self.mask))
+    def __len__(self) -> int:
+        return len(self.boxes)
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """The window and the number in it."""
-        return self.tile, self.index
+    @classmethod
+    def of_tile(cls, found: Instances, grid: Grid, position: int, margin: int) -> Candidates:
+        """Describe what the segmenter found in a tile, boxes in px of the plane."""
+        window, core = grid.read(position), grid.core(position)
+        distances = _distances(found.boxes, window, grid.plane)
+        seams = np.full(len(found), INTERIOR, np.uint8)
+        seams[_at_edge(found.boxes, grid.plane)] = CUT_BY_IMAGE
+        seams[grid.readers(found.boxes) > 1] = RESOLVED
+        boxes = [Box(*sides) for sides in found.boxes.tolist()]
+        in_core = np.array(
+            [_reaches(core, box, mask) for box, mask in zip(boxes, found.masks, strict=True)], bool
+        )
+        return cls.of(found, distances, whole=distances >= margin, in_core=in_core, seams=seams)
 
-    @property
-    def weight(self) -> tuple[int, int]:
-        """Score and distance from the window's edge, as integers: sums in any order agree."""
-        return round(self.score * 2**20), self.distance
+    @classmethod
+    def of(
+        cls,
+        found: Instances,
+        distances: NDArray[np.int32],
+        *,
+        whole: NDArray[np.bool_],
+        in_core: NDArray[np.bool_],
+        seams: NDArray[np.uint8],
+        looks: NDArray[np.int32] | None = None,
+    ) -> Candidates:
+        """Measure masks, and pack them."""
+        measured = [
+            _measure(box, mask) for box, mask in zip(found.boxes.tolist(), found.masks, strict=True)
+        ]
+        areas, centres, digests = zip(*measured, strict=True) if measured else ((), (), ())
+        bits = [np.packbits(mask) for mask in found.masks]
+        return cls(
+            boxes=found.boxes,
+            scores=found.scores,
+            classes=found.classes,
+            areas=np.array(areas, np.int32),
+            centres=np.array(centres, np.float64).reshape(-1, 2),
+            digests=np.array(digests, np.uint64),
+            distances=distances,
+            whole=whole,
+            in_core=in_core,
+            seams=seams,
+            looks=np.zeros(len(found), np.int32) if looks is None else looks,
+            bits=np.concatenate(bits) if bits else np.zeros(0, np.uint8),
+        )
 
-    @property
-    def rank(self) -> tuple[int, int, int, int]:
-        """Sort key, heaviest first."""
-        score, distance = self.weight
-        return -score, -distance, self.tile, self.index
+    @classmethod
+    def none(cls) -> Candidates:
+        """Return no candidates."""
+        flags = np.zeros(0, bool)
+        nothing = np.zeros(0, np.int32), np.zeros(0, np.uint8)
+        return cls.of(Instances.empty(), nothing[0], whole=flags, in_core=flags, seams=nothing[1])
 
-    def part(self, box: Box) -> NDArray[np.bool_]:
-        """Return a view of the mask inside `box`, which must lie inside the candidate's own."""
-        return self.mask[box.within(self.box).slices]
+    def mask(self, index: int) -> Mask:
+        """Return a mask, bool of its box's shape."""
+        start, end, height, width = self._places[index]
+        unpacked = np.unpackbits(self.bits[start:end], count=height * width)
+        mask: Mask = unpacked.view(bool).reshape(height, width)
+        return mask
 
-    def area_in(self, window: Box) -> int:
-        """Return the number of pixels inside `window`."""
-        shared = self.box.intersect(window)
-        return int(np.count_nonzero(self.part(shared))) if shared else 0
+    @cached_property
+    def _places(self) -> list[list[int]]:
+        """First and last byte, height and width of each mask."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.int64)
+        lengths = (sides.prod(axis=1) + 7) // 8
+        ends = np.cumsum(lengths)
+        rows: list[list[int]] = np.column_stack([ends - lengths, ends, sides]).tolist()
+        return rows
 
-    def shared(self, other: Candidate) -> int:
-        """Return the number of pixels in both masks."""
-        box = self.box.intersect(other.box)
-        return int(np.count_nonzero(self.part(box) & other.part(box))) if box else 0
+    @cached_property
+    def contested(self) -> NDArray[np.bool_]:
+        """Which of them another tile could see too, or are cut, bool (N,)."""
+        contested: NDArray[np.bool_] = ~self.whole | (self.seams == RESOLVED)
+        return contested
 
-    def same_cell(self, other: Candidate, overlap: float) -> bool:
-        """Whether two whole candidates share `overlap` of the smaller one."""
-        return self.shared(other) >= overlap * min(self.area, other.area)
+    def instances(self) -> Instances:
+        """Return the same objects with their masks unpacked."""
+        masks = tuple(self.mask(index) for index in range(len(self)))
+        return Instances(self.boxes, masks, self.scores, self.classes)
 
-    def same_where_both_saw(self, other: Candidate, overlap: float) -> bool:
-        """Whether two candidates, cut ones too, agree on what both their windows show."""
-        window = self.window.intersect(other.window)
-        if window is None:
-            return False
-        smaller = min(self.area_in(window), other.area_in(window))
-        return smaller > 0 and self.shared(other) >= overlap * smaller
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the fields as arrays to store."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def give(self, other: Candidate) -> None:
-        """Leave the shared pixels to `other`, and of the rest keep the largest piece."""
-        if not self.shared(other):
-            return
-        box = self.box.intersect(other.box)
-        assert box is not None  # noqa: S101 - they share pixels
-        self.mask = self.mask.copy()
-        self.part(box)[other.part(box)] = False
-        pieces, count = ndimage.label(self.mask, np.ones((3, 3)))
-        if count > 1:
-            self.mask = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-        self.changed, self.seam = True, max(self.seam, RESOLVED)
-
-
-def around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds all of `boxes`."""
-    return Box(
-        min(b.y0 for b in boxes),
-        min(b.x0 for b in boxes),
-        max(b.y1 for b in boxes),
-        max(b.x1 for b in boxes),
-    )
-
-
-def join(pieces: Sequence[Candidate], tile: int) -> Candidate:
-    """Return one whole candidate, numbered as the only one of window `tile`, out of `pieces`."""
-    box = around([piece.box for piece in pieces])
-    mask = np.zeros(box.shape, bool)
-    for piece in pieces:
-        mask[piece.box.within(box).slices] |= piece.mask
-    best = min(pieces, key=lambda piece: piece.rank)
-    return Candidate(
-        tile=tile,
-        index=0,
-        box=box,
-        mask=mask,
-        score=best.score,
-        class_=best.class_,
-        window=around([piece.window for piece in pieces]),
-        distance=0,
-        whole=True,
-        seam=JOINED,
-        changed=True,
-    )
-
-
-def corners(boxes: Sequence[Box]) -> NDArray[np.int32]:
-    """Return boxes as int32 (N, 4)."""
-    return np.array([(b.y0, b.x0, b.y1, b.x1) for b in boxes], np.int32).reshape(-1, 4)
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Candidates:
+        """Return what `to_arrays` stored."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-def meeting(one: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Return the pairs of boxes, one of each array (N, 4) and (M, 4), that share a pixel."""
-    order = np.argsort(other[:, 0], kind="stable")
-    ends = np.searchsorted(other[order, 0], one[:, 2], side="left")
-    pairs = []
-    for i, end in enumerate(ends.tolist()):
-        near = order[:end]
-        hits = (other[near, 2] > one[i, 0]) & (other[near, 1] < one[i, 3])
-        hits &= other[near, 3] > one[i, 1]
-        pairs += [(i, j) for j in sorted(near[hits].tolist())]
-    return pairs
+def _distances(boxes: NDArray[np.int32], window: Box, plane: Box) -> NDArray[np.int32]:
+    """Return `Box.distance_inside` of each box (N, 4), int32 (N,)."""
+    edges = np.array([window.y0, window.x0, window.y1, window.x1])
+    ends = np.array([plane.y0, plane.x0, plane.y1, plane.x1])
+    gaps = np.abs(boxes - edges)[:, edges != ends]
+    nearest: NDArray[np.int32] = gaps.min(axis=1, initial=FAR).astype(np.int32)
+    return nearest
 
 
-def meeting_across(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
-    """Return the pairs i < j from different windows whose boxes share a pixel, sorted."""
-    boxes = corners([c.box for c in candidates])
-    order = np.argsort(boxes[:, 0], kind="stable")
-    tops = boxes[order, 0]
-    pairs = []
-    for position, i in enumerate(order.tolist()):
-        end = int(np.searchsorted(tops, boxes[i, 2], side="left"))
-        later = order[position + 1 : end]
-        hits = (boxes[later, 1] < boxes[i, 3]) & (boxes[i, 1] < boxes[later, 3])
-        pairs += [(min(i, j), max(i, j)) for j in later[hits].tolist()]
-    return sorted((i, j) for i, j in pairs if candidates[i].tile != candidates[j].tile)
+def _at_edge(boxes: NDArray[np.int32], plane: Box) -> NDArray[np.bool_]:
+    ends = np.array([plane.y0, plane.x0, plane.y1, plane.x1])
+    at_edge: NDArray[np.bool_] = (boxes == ends).any(axis=1)
+    return at_edge
+
+
+def _reaches(core: Box, box: Box, mask: Mask) -> bool:
+    """Whether a pixel of the mask lies in the core."""
+    shared = box.intersect(core)
+    if shared is None or shared == box:
+        return shared is not None
+    return bool(mask[shared.within(box).slices].any())
+
+
+def _measure(box: list[int], mask: Mask) -> tuple[int, tuple[float, float], int]:
+    """Return area, centre and digest of a mask."""
+    y0, x0, y1, x1 = box
+    rows = np.count_nonzero(mask, axis=1)
+    columns = np.count_nonzero(mask, axis=0)
+    area = int(rows.sum())
+    # Sums of whole numbers from the plane's corner: the same bits from every tile.
+    y = (int(rows @ np.arange(y1 - y0)) + y0 * area) / area
+    x = (int(columns @ np.arange(x1 - x0)) + x0 * area) / area
+    digest = blake2b(np.array(box, np.int64).tobytes() + mask.tobytes(), digest_size=8)
+    return area, (y, x), int.from_bytes(digest.digest(), "little")

@@ -161,7 +161,7 @@ def _follow(going: Run) -> None:
             line = None
             if report is not None and report.state == "failed":
                 line = f"failed: {report.reason}"
-            show(step.tiles, step.image, line)
+            show(step.tiles, f"{step.image} {step.stage}".rstrip(), line)
 
 
 @contextmanager

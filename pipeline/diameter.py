@@ -107,7 +107,7 @@ def _try_telling_window(scene: Scene) -> NDArray[np.float32] | None:
 
 def _telling_window(scene: Scene) -> NDArray[np.float32]:
     """Return the window (C, h, w) of an image's middle plane that differs most from background."""
-    times, _, depth, height, width = scene.image.pixels.shape
+    times, _, depth, height, width = scene.shape
     boxes = [
         Box(y, x, min(y + SIDE_PX, height), min(x + SIDE_PX, width))
         for y in _starts(height)

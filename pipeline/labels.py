@@ -1,11 +1,16 @@
-"""A label image on disk: OME-Zarr 0.5, sharded, with a pyramid; there only once it is whole."""
+"""A label image on disk: OME-Zarr 0.5, sharded, with a pyramid; there only once it is whole.
+
+It is painted region by region, each the work of one process: a region is four
+shards of the full resolution and the one shard of the next level that lies over
+them, so no two writers ever share a file. The levels above are made at the end.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,16 @@ from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
 
 CHUNK = 512
-SHARD = 2048
-"""Px on a side; a shard is one file, and painted as one region."""
+SHARD = 4096
+"""Px on a side; a shard is one file."""
+REGION = 2 * SHARD
+"""Px of the full resolution on a side."""
 SMALLEST = 256
 """The pyramid ends where both sides are at most this many px."""
+
+
+Shape = tuple[int, int, int, int]
+"""(T, Z, Y, X)."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +72,15 @@ class LabelStore:
 
     def read(self, t: int, z: int, box: Box, level: int = 0) -> LabelImage:
         """Return the labels in a box of a plane, uint32 (h, w)."""
-        array = zarr.open_array(self.path / str(level), mode="r", zarr_format=3)
+        array = _opened(self.path / str(level), (self.path / "zarr.json").stat().st_mtime_ns)
         return np.asarray(array[_index(array.ndim, array.shape, t, z, box)], np.uint32)
 
-    def write(
-        self,
-        key: str,
-        shape: tuple[int, int, int, int],
-        voxel_um: Voxel | None,
-        region: Callable[[int, int, Box], LabelImage],
-    ) -> None:
-        """Write the whole label image and its pyramid.
+    @property
+    def _unfinished(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.partial")
+
+    def start(self, key: str, shape: Shape, voxel_um: Voxel | None) -> None:
+        """Begin a label image: all of its arrays, without pixels.
 
         Parameters
         ----------
@@ -81,33 +90,94 @@ class LabelStore:
             T and Z are left out where they are 1.
         voxel_um : (z, y, x) or None
             Size of a voxel in um.
-        region : callable
-            Gives the labels of a box of plane t, z.
         """
-        unfinished = self.path.with_name(f"{self.path.name}.partial")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(self._unfinished, ignore_errors=True)
         names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
         levels = _levels(shape[2:])
-        group = zarr.create_group(unfinished, zarr_format=3)
-        arrays = [
+        group = zarr.create_group(self._unfinished, zarr_format=3)
+        for level, sides in enumerate(levels):
             _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
-            for level, sides in enumerate(levels)
-        ]
-        for plane in range(shape[0] * shape[1]):
-            t, z = divmod(plane, shape[1])
-            _fill(arrays[0], t, z, levels[0], partial(region, t, z))
-            for finer, coarser, sides in zip(arrays, arrays[1:], levels[1:], strict=False):
-                _fill(coarser, t, z, sides, partial(_halved, finer, t, z))
-        group.attrs.put(
-            {
-                "ome": _metadata(f"{names}yx", len(levels), voxel_um, self.path.parent.name),
-                "cellseg": {"key": key},
-            }
-        )
+        ome = _metadata(f"{names}yx", len(levels), voxel_um, self.path.parent.name)
+        group.attrs.put({"ome": ome, "cellseg": {"key": key}})
+
+    def started(self, key: str) -> bool:
+        """Whether a label image of this key was begun and not finished."""
+        ours = LabelStore(self._unfinished)._attributes().get("cellseg", {})
+        return bool(ours.get("key") == key)
+
+    def painted(self, key: str) -> LabelStore:
+        """Return where the labels of this key can be read, finished or not."""
+        return self if self.key() == key else LabelStore(self._unfinished)
+
+    def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
+        """Write one region of a plane: its shards, and the one over them.
+
+        Parameters
+        ----------
+        t, z : int
+        region : Box
+            A core of the plane's `regions`.
+        labels : callable
+            Gives the labels of a box inside it.
+        """
+        group = zarr.open_group(self._unfinished, mode="r+")
+        full, coarser = _level(group, 0), _level(group, 1)
+        half = np.zeros([-(-side // 2) for side in region.shape], np.uint32)
+        shards = Grid(Box(0, 0, *region.shape), SHARD, 0)
+        for position in range(len(shards)):
+            box = shards.core(position)
+            painted = labels(_moved(box, region.y0, region.x0))
+            _put(full, t, z, _moved(box, region.y0, region.x0), painted)
+            y, x = box.y0 // 2, box.x0 // 2
+            quarter = halve(painted)
+            half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
+        if coarser is not None:
+            _put(
+                coarser, t, z, _moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2), half
+            )
+
+    def finish(self, times: int, depth: int) -> None:
+        """Make the upper levels, and put the label image in its place.
+
+        Parameters
+        ----------
+        times, depth : int
+            T and Z of its shape.
+        """
+        group = zarr.open_group(self._unfinished, mode="r+")
+        for plane in range(times * depth):
+            t, z = divmod(plane, depth)
+            level = 2
+            while (coarser := _level(group, level)) is not None:
+                _halve_level(_level(group, level - 1), coarser, t, z)
+                level += 1
+        # A killed writer leaves its own temporary files behind.
+        for left in self._unfinished.rglob("*.partial"):
+            left.unlink()
         # An old label image loses first what makes it one: a kill must not leave half of it.
         (self.path / "zarr.json").unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-        unfinished.replace(self.path)
+        self._unfinished.replace(self.path)
+
+    def clear(self) -> None:
+        """Remove the label image, finished or not."""
+        (self.path / "zarr.json").unlink(missing_ok=True)
+        for folder in (self.path, self._unfinished):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, _changed: int) -> zarr.Array[Any]:
+    return zarr.open_array(path, mode="r", zarr_format=3)
+
+
+def regions(plane: Box) -> Grid:
+    """Return the regions in which a plane is painted."""
+    return Grid(plane, REGION, 0)
+
+
+def _moved(box: Box, y: int, x: int) -> Box:
+    return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
 
 
 def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
@@ -118,7 +188,7 @@ def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
     return levels
 
 
-def _lead(shape: tuple[int, int, int, int]) -> tuple[int, ...]:
+def _lead(shape: Shape) -> tuple[int, ...]:
     return tuple(length for length in shape[:2] if length > 1)
 
 
@@ -131,7 +201,7 @@ def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> 
         dtype="uint32",
         chunks=(*lead, CHUNK, CHUNK),
         shards=(*lead, *sides),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
         fill_value=0,
         dimension_names=list(axes),
     )
@@ -144,26 +214,33 @@ def _index(ndim: int, shape: tuple[int, ...], t: int, z: int, box: Box) -> tuple
     return *lead, slice(box.y0, min(box.y1, shape[-2])), slice(box.x0, min(box.x1, shape[-1]))
 
 
-def _fill(
-    array: zarr.Array[Any],
-    t: int,
-    z: int,
-    sides: tuple[int, int],
-    region: Callable[[Box], LabelImage],
-) -> None:
-    """Write a plane shard by shard."""
-    shards = Grid(Box(0, 0, *sides), SHARD, 0)
+def _level(group: zarr.Group, level: int) -> zarr.Array[Any] | None:
+    """Return the array of a level, or None beyond the last."""
+    array = group.get(str(level))
+    return array if isinstance(array, zarr.Array) else None
+
+
+def _put(array: zarr.Array[Any] | None, t: int, z: int, box: Box, labels: LabelImage) -> None:
+    """Write a whole shard; one without cells needs no file."""
+    assert array is not None  # noqa: S101 - `start` has made it
+    if labels.any():
+        array[_index(array.ndim, array.shape, t, z, box)] = labels
+
+
+def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int, z: int) -> None:
+    """Write a plane of a level, one finer shard at a time in memory."""
+    assert finer is not None  # noqa: S101 - levels have no gaps
+    shards = Grid(Box(0, 0, *coarser.shape[-2:]), SHARD, 0)
     for position in range(len(shards)):
         box = shards.core(position)
-        labels = region(box)
-        if labels.any():
-            array[_index(array.ndim, array.shape, t, z, box)] = labels
-
-
-def _halved(finer: zarr.Array[Any], t: int, z: int, box: Box) -> LabelImage:
-    wide = Box(2 * box.y0, 2 * box.x0, 2 * box.y1, 2 * box.x1)
-    found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
-    return halve(found.astype(np.uint32, copy=False))
+        labels = np.zeros(box.shape, np.uint32)
+        parts = Grid(Box(0, 0, *box.shape), SHARD // 2, 0)
+        for part in map(parts.core, range(len(parts))):
+            wide = _moved(part, box.y0, box.x0)
+            wide = Box(2 * wide.y0, 2 * wide.x0, 2 * wide.y1, 2 * wide.x1)
+            found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
+            labels[part.slices] = halve(found.astype(np.uint32, copy=False))
+        _put(coarser, t, z, box, labels)
 
 
 def _metadata(axes: str, levels: int, voxel_um: Voxel | None, name: str) -> dict[str, Any]:

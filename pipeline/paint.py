@@ -1,4 +1,4 @@
-"""Instances to label images, region by region: memory follows the region, never the plane."""
+"""Cells to label images, region by region: memory follows the region, never the plane."""
 
 from __future__ import annotations
 
@@ -7,46 +7,52 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.models import Instances
-from cellseg.pipeline.stitch import EXTRA, Stitched
+from cellseg.pipeline.candidate import Candidates
+from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.pool import overlapping
 from cellseg.pipeline.tiles import Box
 
 LabelImage = NDArray[np.uint32]
 
 
 def paint(
-    cells: Stitched, load: Callable[[int], Instances], region: Box, first: int = 1
+    cells: Cells,
+    labels: NDArray[np.integer],
+    load: Callable[[int], Candidates],
+    region: Box,
 ) -> LabelImage:
     """Return the labels of one region of a plane.
 
     Parameters
     ----------
-    cells : Stitched
-        The cells of the plane; their masks share no pixel.
+    cells : Cells
+        Cells of the plane; their masks share no pixel.
+    labels : integers (N,)
+        The label of each.
     load : callable
-        Candidates of the tile at a position, boxes in px of the plane.
+        Candidates of the tile at a position, or what `Cells.tile` below 0 stands for;
+        boxes in px of the plane.
     region : Box
-    first : int
-        Label of the plane's first cell.
 
     Returns
     -------
     uint32 of the region's shape
     """
-    labels = np.zeros(region.shape, np.uint32)
-    low, high = cells.boxes[:, :2], cells.boxes[:, 2:]
-    inside = (low < (region.y1, region.x1)) & (high > (region.y0, region.x0))
-    touched = np.flatnonzero(inside.all(axis=1))
+    painted = np.zeros(region.shape, np.uint32)
+    touched = np.flatnonzero(overlapping(cells.boxes, region))
     # Tile by tile, so that each tile's file is read once a region.
-    for cell in touched[np.argsort(cells.tile[touched], kind="stable")].tolist():
-        tile = int(cells.tile[cell])
-        source = cells.extra if tile == EXTRA else load(tile)
-        box = Box(*cells.boxes[cell].tolist())
-        shared = box.intersect(region)
-        assert shared is not None  # noqa: S101 - chosen above
-        mask = source.masks[int(cells.index[cell])][shared.within(box).slices]
-        labels[shared.within(region).slices][mask] = first + cell
-    return labels
+    touched = touched[np.argsort(cells.tile[touched], kind="stable")]
+    boxes = cells.boxes[touched]
+    low = np.maximum(boxes[:, :2], (region.y0, region.x0))
+    high = np.minimum(boxes[:, 2:], (region.y1, region.x1))
+    there = np.concatenate([low, high], axis=1) - np.tile((region.y0, region.x0), 2)
+    own = np.concatenate([low, high], axis=1) - np.tile(boxes[:, :2], 2)
+    places = zip(cells.tile[touched].tolist(), cells.index[touched].tolist(), strict=True)
+    rows = zip(places, labels[touched].tolist(), there.tolist(), own.tolist(), strict=True)
+    for (tile, index), label, (y0, x0, y1, x1), (v0, u0, v1, u1) in rows:
+        mask = load(tile).mask(index)[v0:v1, u0:u1]
+        np.copyto(painted[y0:y1, x0:x1], label, where=mask)
+    return painted
 
 
 def halve(labels: LabelImage) -> LabelImage:

@@ -25,7 +25,7 @@ from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
 
-FORMAT = 2
+FORMAT = 3
 """Counts up when the same input and workflow would give other files."""
 
 
@@ -38,9 +38,11 @@ class ImageReport:
     state: Literal["done", "failed"]
     cells: int = 0
     tiles: int = 0
+    background_tiles: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     zoom: float | None = None
+    seams: dict[str, Any] | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -151,8 +153,10 @@ def plan(
         try:
             key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
-            scene = Scene(source, workflow, image_segmenter, key)
-            _ = opened(source), scene.model_channels
+            image = opened(source)
+            about = image.pixels.shape, image.channels, image.voxel
+            scene = Scene(source, workflow, image_segmenter, key, *about)
+            _ = scene.model_channels
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
             scenes.append(scene)
@@ -257,6 +261,6 @@ class Keys:
         workflow = scene.workflow
         labels = _digest(scene.key, workflow.stitch)
         source = scene.source
-        named = source.name, source.well, source.site, scene.image.channels
+        named = source.name, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)
         return cls(scene.key, labels, cells)

@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cellseg.models import CellsegError, Instances
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.labels import LabelStore
-from cellseg.pipeline.stitch import Stitched
 
-KEY = b"cellseg.key"
+KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
+Facts = dict[str, Any]
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a file that is missing, empty or cut off raises."""
 
@@ -35,8 +34,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
+        # Writing to an open file does not say which.
+        error.filename = error.filename or str(path)
         raise
     partial.replace(path)
 
@@ -117,31 +118,18 @@ class Results:
         paths = [self.image(name).cells_path for name in names]
         schemas = [pq.read_schema(path).remove_metadata() for path in paths]
         schema = pa.unify_schemas(schemas or [none.schema])
-        rows = 0
 
-        def tables() -> Iterable[pa.Table]:
+        def tables() -> Iterator[pa.Table]:
             for path in paths:
-                table = pq.read_table(path)
-                missing = [field for field in schema if field.name not in table.column_names]
-                for field in missing:
-                    table = table.append_column(field, pa.nulls(len(table), field.type))
-                yield table.select(schema.names).replace_schema_metadata(None)
+                for table in row_groups(path):
+                    missing = [field for field in schema if field.name not in table.column_names]
+                    for field in missing:
+                        table = table.append_column(field, pa.nulls(len(table), field.type))
+                    yield table.select(schema.names).replace_schema_metadata(None)
 
-        def write_parquet(partial: Path) -> None:
-            nonlocal rows
-            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for table in tables():
-                    writer.write_table(table)
-                    rows += len(table)
-
-        def write_csv(partial: Path) -> None:
-            with pyarrow.csv.CSVWriter(partial, schema) as writer:
-                for table in tables():
-                    writer.write_table(table)
-
-        replace_file(self.cells_path, write_parquet)
+        rows = write_table(self.cells_path, tables(), schema)
         if csv:
-            replace_file(self.folder / "cells.csv", write_csv)
+            _write_csv(self.folder / "cells.csv", tables(), schema)
         return rows
 
 
@@ -149,9 +137,9 @@ class Results:
 class ImageResults:
     """The folder of one image: ``labels.zarr``, ``cells.parquet``, ``overview.png``.
 
-    And ``tiles/``, until the image is done, and ``stitched.npz``, the decisions on its cells.
-    What depends on input and workflow carries their key; what carries another
-    key is as good as not there.
+    And ``work/``, until the image is done: see `cellseg.pipeline.unfinished`. What
+    depends on input and workflow carries their key; what carries another key is as
+    good as not there.
     """
 
     folder: Path
@@ -176,112 +164,110 @@ class ImageResults:
         self.cells_path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _tile_path(self, key: str, index: int) -> Path:
-        return self.folder / "tiles" / key / f"{index:07d}.npz"
+    def write_cells(
+        self, key: str, labels: str, tables: Iterable[pa.Table], schema: pa.Schema, facts: Facts
+    ) -> None:
+        """Write the table of this image's cells.
 
-    def clear_tiles(self, but: str | None = None) -> None:
-        """Remove the tile files, except those of the key `but`."""
-        tiles = self.folder / "tiles"
-        for folder in tiles.iterdir() if tiles.is_dir() else ():
-            if folder.name != but:
-                shutil.rmtree(folder)
-        if but is None and tiles.is_dir():
-            tiles.rmdir()
-
-    def tiles_done(self, key: str) -> set[int]:
-        """Return the numbers of the tiles that are segmented."""
-        return {int(path.stem) for path in (self.folder / "tiles" / key).glob("*.npz")}
-
-    def write_tile(self, key: str, index: int, found: Instances) -> None:
-        """Write what was found in one tile."""
-        _write_arrays(self._tile_path(key, index), found.to_arrays())
-
-    def read_tile(self, key: str, index: int) -> Instances:
-        """Return what was found in one tile.
-
-        Raises
-        ------
-        CellsegError
-            If the file is damaged; it is removed, so that the next run makes it anew.
+        Parameters
+        ----------
+        key, labels : str
+            Of the table and of the label image that it was measured on.
+        tables : iterable of Table
+            The rows, in order.
+        schema : Schema
+        facts : dict
+            What else is known of the image; JSON.
         """
-        path = self._tile_path(key, index)
+        metadata = {KEY: key, LABELS_KEY: labels, FACTS: json.dumps(facts)}
+        write_table(self.cells_path, tables, schema.with_metadata(metadata))
+
+    def _metadata(self) -> dict[bytes, bytes]:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return Instances.from_arrays(arrays)
-        except DAMAGED as error:
-            path.unlink(missing_ok=True)
-            raise CellsegError(f"{path}: damaged ({error}), removed. Run again.") from error
-
-    def write_stitched(self, key: str, planes: Sequence[Stitched]) -> None:
-        """Write the cells of all planes, one array for each of their fields."""
-        arrays: dict[str, NDArray[Any]] = {"key": np.array(key)}
-        for field in fields(Stitched):
-            if field.name != "extra":
-                parts = [getattr(plane, field.name) for plane in planes]
-                arrays[field.name] = np.concatenate(parts)
-        arrays["cells"] = np.array([len(plane) for plane in planes])
-        arrays["extras"] = np.array([len(plane.extra) for plane in planes])
-        extra = Instances.concatenate([plane.extra for plane in planes])
-        arrays |= {f"extra_{name}": values for name, values in extra.to_arrays().items()}
-        _write_arrays(self.folder / "stitched.npz", arrays)
-
-    def stitched_done(self, key: str) -> bool:
-        """Whether the cells are decided."""
-        try:
-            with np.load(self.folder / "stitched.npz", allow_pickle=False) as arrays:
-                return str(arrays["key"]) == key
-        except DAMAGED:
-            return False
-
-    def drop_stitched(self) -> None:
-        """Forget the decisions: they name objects by their number in tiles that are no more."""
-        (self.folder / "stitched.npz").unlink(missing_ok=True)
-
-    def read_stitched(self, key: str) -> list[Stitched] | None:
-        """Return the cells of each plane, or None if they are not decided yet."""
-        path = self.folder / "stitched.npz"
-        if not self.stitched_done(key):
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            packed = ("boxes", "scores", "classes", "bits")
-            extra = Instances.from_arrays({name: arrays[f"extra_{name}"] for name in packed})
-            names = tuple(f.name for f in fields(Stitched) if f.name != "extra")
-            ends = np.cumsum(arrays["cells"])[:-1]
-            parts = {name: np.split(arrays[name], ends) for name in names}
-            extras = np.split(np.arange(len(extra)), np.cumsum(arrays["extras"])[:-1])
-        return [
-            Stitched(**{name: parts[name][i] for name in names}, extra=extra.take(mine))
-            for i, mine in enumerate(extras)
-        ]
-
-    def write_cells(self, key: str, table: pa.Table) -> None:
-        """Write the table of this image's cells."""
-        table = table.replace_schema_metadata({KEY: key.encode()})
-        replace_file(self.cells_path, lambda path: pq.write_table(table, path, compression="zstd"))
+            return dict(pq.read_schema(self.cells_path).metadata or {})
+        except (OSError, pa.ArrowInvalid):
+            return {}
 
     def cells_done(self, key: str) -> bool:
         """Whether the table is there."""
-        try:
-            metadata = pq.read_schema(self.cells_path).metadata or {}
-        except (OSError, pa.ArrowInvalid):
-            return False
-        return bool(metadata.get(KEY) == key.encode())
+        return self._metadata().get(KEY.encode()) == key.encode()
+
+    def measured_on(self, labels: str) -> bool:
+        """Whether there is a table of this label image's cells, if perhaps with other columns."""
+        return self._metadata().get(LABELS_KEY.encode()) == labels.encode()
+
+    def facts(self) -> Facts:
+        """Return what was written with the table."""
+        return dict(json.loads(self._metadata()[FACTS.encode()]))
 
     def count_cells(self) -> int:
         """Return the number of rows in the table."""
         return int(pq.read_metadata(self.cells_path).num_rows)
 
-    def write_overview(self, picture: NDArray[np.uint8]) -> None:
-        """Write the picture (H, W, 3)."""
+    def cell_rows(self, columns: Sequence[str], length: int) -> Iterator[pa.Table]:
+        """Yield some columns of the table, `length` rows at a time."""
+        with pq.ParquetFile(self.cells_path) as file:
+            for batch in file.iter_batches(length, columns=list(columns)):
+                yield pa.Table.from_batches([batch])
+
+    def write_overview(self, picture: NDArray[np.uint8], caption: str) -> None:
+        """Write the picture (H, W, 3), and a line or more of text under it."""
         from PIL import Image
 
-        image = Image.fromarray(picture)
+        whole = np.concatenate([picture, _caption(caption, picture.shape[1])])
+        image = Image.fromarray(whole)
         replace_file(self.overview_path, lambda path: image.save(path, format="PNG"))
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+CAPTION_PX, CAPTION_MARGIN_PX = 11, 4
+"""Height of the letters under an overview, and the space around them."""
+
+
+def _caption(text: str, width: int) -> NDArray[np.uint8]:
+    """Return a strip (h, width, 3) with some text, in as many lines as it needs."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(CAPTION_PX)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        fits = font.getlength(longer) <= width - 2 * CAPTION_MARGIN_PX
+        lines[-1:] = [longer] if fits or not lines[-1] else [lines[-1], word]
+    height = len(lines) * (CAPTION_PX + CAPTION_MARGIN_PX) + CAPTION_MARGIN_PX
+    strip = Image.new("RGB", (width, height))
+    ImageDraw.Draw(strip).multiline_text(
+        (CAPTION_MARGIN_PX, 1), "\n".join(lines), font=font, spacing=CAPTION_MARGIN_PX
+    )
+    return np.asarray(strip, np.uint8)
+
+
+def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+    """Write tables one after the other as a Parquet file; return its rows."""
+    rows = 0
+
     def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        nonlocal rows
+        # Through Python's own file, whose errors say which one they are.
+        with partial.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as out:
+            for table in tables:
+                out.write_table(table.cast(schema))
+                rows += len(table)
 
     replace_file(path, write)
+    return rows
+
+
+def _write_csv(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, schema) as out:
+            for table in tables:
+                out.write_table(table)
+
+    replace_file(path, write)
+
+
+def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield a Parquet file's rows, group by group."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=columns)

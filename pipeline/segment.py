@@ -14,10 +14,13 @@ from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Segmenter
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import MaskRCNNSettings, ModelSettings
+from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
 from cellseg.pipeline.plate import Field
+from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.voxel import Voxel
 from cellseg.pipeline.workflow import Tiling, Workflow
 
 
@@ -80,21 +83,33 @@ class Scene:
         The model; once `prepare` is through, fitted to this image.
     key : str
         Identifies the input and everything that decides its instances.
+    shape : (T, C, Z, Y, X)
+    channels : tuple of str
+    voxel : (z, y, x) or None
+        What the image says of itself; see `cellseg.pipeline.image.Image`. It is not
+        opened again to be asked, as it may be gone by then.
     diameter_px : float or None
         Typical diameter of its cells, if it is known.
     zoom : float
         Magnification at which the model sees the image; see `cellseg.models.scale`.
     normalisation : Normalisation or None
         Set by `prepare`.
+    background : Background or None
+        What the image shows where nothing is; set by `prepare`. None where it
+        shows that nowhere, or where the workflow has every tile looked at.
     """
 
     source: Field
     workflow: Workflow
     segmenter: Segmenter = field(repr=False)
     key: str
+    shape: Shape
+    channels: tuple[str, ...]
+    voxel: Voxel | None = None
     diameter_px: float | None = None
     zoom: float = 1.0
     normalisation: Normalisation | None = None
+    background: Background | None = None
 
     @property
     def name(self) -> str:
@@ -111,13 +126,13 @@ class Scene:
         """Size of a voxel (z, y, x) in um, if the workflow or the image says so."""
         side = self.workflow.pixel_size_um
         if side is None:
-            return self.image.voxel
-        return (self.image.voxel[0] if self.image.voxel else 1.0, side, side)
+            return self.voxel
+        return (self.voxel[0] if self.voxel else 1.0, side, side)
 
     @property
     def planes(self) -> int:
         """Number of planes, t by t and in them z by z."""
-        return int(self.image.pixels.shape[0] * self.image.pixels.shape[2])
+        return self.shape[0] * self.shape[2]
 
     @property
     def tiles(self) -> int:
@@ -132,9 +147,9 @@ class Scene:
     @property
     def grid(self) -> Grid:
         """The tiles of each plane."""
-        height, width = self.image.pixels.shape[3:]
+        height, width = self.shape[3:]
         tiling = self.tiling
-        return Grid(Box(0, 0, int(height), int(width)), tiling.size, tiling.halo)
+        return Grid(Box(0, 0, height, width), tiling.size, tiling.halo)
 
     @property
     def model_channels(self) -> tuple[int, ...]:
@@ -143,10 +158,10 @@ class Scene:
 
     def plane(self, number: int) -> tuple[int, int]:
         """Return t and z of a plane."""
-        return divmod(number, int(self.image.pixels.shape[2]))
+        return divmod(number, self.shape[2])
 
     def prepare(self) -> Scene:
-        """Decide, once for the whole image, its normalisation and what else the model asks for.
+        """Decide, once for the whole image, its normalisation, background and what the model asks.
 
         The samples follow from the image alone, never from the tiling.
         """
@@ -163,23 +178,66 @@ class Scene:
             model = segmenter.loaded()
         if isinstance(model, FitsImage):
             segmenter = model.fit_image([normalisation.apply(window) for window in sample])
-        return replace(self, normalisation=normalisation, segmenter=segmenter)
+        background = None
+        if self.workflow.tiling.skip_background:
+            background = find_background(sample, side_at(self.zoom))
+        return replace(
+            self, normalisation=normalisation, segmenter=segmenter, background=background
+        )
 
     def segment(self, plane: int, window: Box) -> Instances:
-        """Return what the model finds in a window of a plane, boxes in px of the plane.
-
-        Masks share no pixel.
+        """Return what there is in a window of a plane: `look`, or nothing where it is background.
 
         Raises
         ------
         CellsegError
             If the image cannot be read, or holds NaN or infinite pixels there.
         """
+        found = self.look(plane, window)
+        return Instances.empty() if found is None else found
+
+    def look(self, plane: int, window: Box) -> Instances | None:
+        """Return what the model finds in a window of a plane, boxes in px of the plane.
+
+        Masks share no pixel. What it finds on nothing but background is left
+        out, as it is where the model is not asked.
+
+        Returns
+        -------
+        Instances or None
+            None where all of the window is background: the model was not asked.
+
+        Raises
+        ------
+        CellsegError
+            If the image cannot be read, or holds NaN or infinite pixels there.
+        """
+        pixels, signal = self._shown(plane, window)
+        if signal is not None and not signal.any():
+            return None
+        found = _checked(self._asked(pixels), window)
+        if signal is not None:
+            found = _on_signal(found, signal)
+        return found.disjoint().shifted(window.y0, window.x0)
+
+    def _shown(self, plane: int, window: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the pixels (C, h, w) of a window, and where they show more than background."""
+        (t, z), around = self.plane(plane), window
+        if self.background is not None:
+            around = window.grow(self.background.reach, self.grid.plane)
+        inside = window.within(around)
+        wide = self.image.read(t, z, around, self.model_channels)
+        pixels = np.ascontiguousarray(wide[:, *inside.slices])
+        self._check_window(pixels, t, z, window)
+        return pixels, None if self.background is None else self.background.signal(wide, inside)
+
+    def _asked(self, pixels: NDArray[Any]) -> list[Instances]:
+        """Return what the model says to pixels (C, h, w) of the file."""
+        assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
         model = self.segmenter
         if isinstance(model, NamedModel):
             model = model.at_zoom(self.zoom)
-        found = model.segment([self.read(*self.plane(plane), window)])
-        return _checked(found, window).disjoint().shifted(window.y0, window.x0)
+        return model.segment([self.normalisation.apply(pixels)])
 
     def read(self, t: int, z: int, window: Box) -> NDArray[np.float32]:
         """Return a window of a plane as the model gets it: its channels, normalised.
@@ -191,9 +249,12 @@ class Scene:
         """
         assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
         pixels = self.image.read(t, z, window, self.model_channels)
+        self._check_window(pixels, t, z, window)
+        return self.normalisation.apply(pixels)
+
+    def _check_window(self, pixels: NDArray[Any], t: int, z: int, window: Box) -> None:
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
         self.check_finite(pixels, self.model_channels, where)
-        return self.normalisation.apply(pixels)
 
     def check_finite(self, pixels: NDArray[Any], channels: Sequence[int], where: str) -> None:
         """Refuse NaN and infinite pixels (C, H, W), and say where they are.
@@ -208,12 +269,19 @@ class Scene:
         bad = ~np.isfinite(pixels)
         if bad.any():
             channel, y, x = (int(axis[0]) for axis in bad.nonzero())
-            name = self.image.channels[channels[channel]]
+            name = self.channels[channels[channel]]
             raise CellsegError(
                 f"{self.image.source}: {np.count_nonzero(bad)} NaN or infinite pixels in {where},"
                 f" the first in channel {name} at y={y}, x={x} from there."
                 " Replace them before the run."
             )
+
+
+def _on_signal(found: Instances, signal: NDArray[np.bool_]) -> Instances:
+    """Return the objects that have a pixel where there is more than background."""
+    boxes = zip(found.boxes.tolist(), found.masks, strict=True)
+    on = [bool((mask & signal[y0:y1, x0:x1]).any()) for (y0, x0, y1, x1), mask in boxes]
+    return found if all(on) else found.take(np.flatnonzero(on))
 
 
 def _checked(found: Sequence[Instances], window: Box) -> Instances:

@@ -15,11 +15,12 @@ from cellseg.models import CellsegError, Segmenter
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
-from cellseg.pipeline.plan import ImageReport, Keys, Plan, plan
+from cellseg.pipeline.job import Job
+from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
-from cellseg.pipeline.tasks import EstimateDiameter, Finish, Prepare, SegmentTile, Work
+from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
 from cellseg.pipeline.workflow import Workflow
 
 VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
@@ -27,14 +28,15 @@ VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: a tile or an image is done, or it is known how large the cells are.
+    """One step of a run: a unit of work or an image is done, or the cells' size is known.
 
-    `all_tiles` is only right from then on.
+    `all_tiles` is only right from then on. `stage` is the one of `ROUTE` that the image is in.
     """
 
     image: str
     tiles: int
     all_tiles: int
+    stage: str = ""
     report: ImageReport | None = None
 
 
@@ -89,6 +91,7 @@ class Run:
         self.started = datetime.datetime.now(datetime.UTC)
         self.reports = {report.name: report for report in plan.unreadable}
         self.waiting: dict[str, set[int]] = {}
+        self.routes: dict[str, tuple[str, ...]] = {}
         self.seconds: dict[str, dict[str, float]] = {}
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
@@ -120,7 +123,7 @@ class Run:
             if self.fresh:
                 results.image(scene.name).clear()
             if self._complete(scene):
-                yield self._report(scene, results.image(scene.name).count_cells())
+                yield self._report(scene)
             else:
                 self.tasks.append(Prepare(scene))
 
@@ -153,49 +156,47 @@ class Run:
 
     def _complete(self, scene: Scene) -> bool:
         """Whether an earlier run has finished this image."""
-        here, keys = self.plan.results.image(scene.name), Keys.of(scene)
-        pictured = here.overview_path.is_file() or not scene.workflow.output.overview
-        complete = here.labels.key() == keys.labels and here.cells_done(keys.cells) and pictured
+        job = Job(scene, self.plan.results)
+        complete = job.complete()
         if complete:
-            here.labels.rescale(scene.voxel_um)
+            job.here.labels.rescale(scene.voxel_um)
             self.tiles_done += scene.tiles
-            here.clear_tiles()
+            job.work.clear()
         return complete
 
-    def _advance(self, task: Prepare | SegmentTile | Finish, result: Any) -> Progress | None:
+    def _advance(self, task: Prepare | Unit, result: Any) -> Progress | None:
         """Queue what the result of a task makes possible."""
-        match task:
-            case Prepare():
-                self._queue_tiles(result)
-                return None
-            case SegmentTile(scene=scene, index=index):
-                self.tiles_done += 1
-                self._add_seconds(scene.name, {"segment": result})
-                self.waiting[scene.name].discard(index)
-                if not self.waiting[scene.name]:
-                    self.tasks.appendleft(Finish(scene, self.plan.results))
-                return Progress(scene.name, self.tiles_done, self.plan.tiles)
-            case Finish(scene=scene):
-                cells, seconds = result
-                self._add_seconds(scene.name, seconds)
-                return self._report(scene, cells)
+        if isinstance(task, Prepare):
+            self._set_out(Job(result, self.plan.results))
+            return None
+        job, name = task.job, task.scene.name
+        self._add_seconds(name, result)
+        self.tiles_done += "segment" in result
+        self.waiting[name].discard(task.number)
+        if "finish" in result:
+            return self._report(task.scene)
+        if not self.waiting[name]:
+            self._go_on(job, *result)
+        return Progress(name, self.tiles_done, self.plan.tiles, task.stages[0])
 
-    def _queue_tiles(self, scene: Scene) -> None:
-        """Queue the tiles of a prepared image that no earlier run has written."""
-        here, keys = self.plan.results.image(scene.name), Keys.of(scene)
-        every = range(scene.tiles)
-        if here.labels.key() == keys.labels and here.stitched_done(keys.labels):
-            missing = []
-        else:
-            here.clear_tiles(but=keys.tiles)
-            done = here.tiles_done(keys.tiles)
-            missing = [index for index in every if index not in done]
-            if missing:
-                here.drop_stitched()
-        self.tiles_done += len(every) - len(missing)
-        self.waiting[scene.name] = set(missing)
-        ahead: list[Work] = [SegmentTile(scene, self.plan.results, index) for index in missing]
-        self.tasks.extendleft(reversed(ahead or [Finish(scene, self.plan.results)]))
+    def _set_out(self, job: Job) -> None:
+        """Queue the first units of an image that no earlier run has done."""
+        job.work.clear_others()
+        self.routes[job.scene.name] = route = job.route()
+        missing = job.missing("segment") if "segment" in route else []
+        self.tiles_done += job.scene.tiles - len(missing)
+        self._go_on(job)
+
+    def _go_on(self, job: Job, *done: str) -> None:
+        """Queue what is missing of an image's next stage, ahead of other images."""
+        name = job.scene.name
+        route = self.routes[name] = tuple(s for s in self.routes[name] if s not in done)
+        for number, stage in enumerate(route):
+            if missing := job.missing(stage):
+                self.waiting[name] = set(missing)
+                rest = route[number:]
+                self.tasks.extendleft(Unit(job, rest, unit) for unit in reversed(missing))
+                return
 
     def _fail(self, scene: Scene, failure: Failure) -> Progress:
         """List an image that cannot be done, and drop what is left of it."""
@@ -206,14 +207,27 @@ class Run:
         ]
         self.tasks.clear()
         self.tasks.extend(left)
-        self.tiles_done += len(self.waiting.pop(scene.name, range(scene.tiles)))
+        route, left_over = self.routes.get(scene.name, ()), self.waiting.pop(scene.name, ())
+        if not route:
+            self.tiles_done += scene.tiles
+        elif route[0] == "segment":
+            self.tiles_done += len(left_over)
         reason = " ".join(failure.reason.split())
         return self._settle(scene, "failed", reason=reason, traceback=failure.traceback)
 
-    def _report(self, scene: Scene, cells: int) -> Progress:
+    def _report(self, scene: Scene) -> Progress:
         """Note that an image is done."""
+        here = self.plan.results.image(scene.name)
+        cells, facts = here.count_cells(), here.facts()
         warnings = () if cells else ("no cells were found",)
-        return self._settle(scene, "done", cells=cells, warnings=warnings)
+        return self._settle(
+            scene,
+            "done",
+            cells=cells,
+            warnings=(*warnings, *facts["warnings"]),
+            background_tiles=facts["background_tiles"],
+            seams=facts["seams"],
+        )
 
     def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:
         """Write down how it went with an image."""
@@ -222,7 +236,7 @@ class Run:
         how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
-        return Progress(scene.name, self.tiles_done, self.plan.tiles, report)
+        return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
 
     def _add_seconds(self, name: str, seconds: dict[str, float]) -> None:
         mine = self.seconds.setdefault(name, {})
@@ -240,7 +254,7 @@ class Run:
         """Write the table of all images that are done."""
         workflow = self.plan.workflow
         done = [report.name for report in self.ordered if report.state == "done"]
-        channels = self.plan.scenes[0].image.channels
+        channels = self.plan.scenes[0].channels
         self.cells = self.plan.results.write_cells(
             done, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
         )

@@ -1,4 +1,4 @@
-"""The cell table: one row for every label of an image, measured window by window."""
+"""The cell table: one row for every label of an image, measured run by run of labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cellseg.pipeline.candidate import SEAMS, around
+from cellseg.pipeline.audit import SeamCounts
+from cellseg.pipeline.candidate import SEAMS
+from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.complete import around
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.measure import column_types, measure
 from cellseg.pipeline.segment import Scene
-from cellseg.pipeline.stitch import Stitched
 from cellseg.pipeline.tiles import Box
 
 WINDOW = 1024
@@ -32,12 +34,21 @@ FIRST: dict[str, pa.DataType] = {
     "x_um": pa.float64(),
     "area_px": pa.int64(),
     "area_um2": pa.float64(),
+    "y0_px": pa.int32(),
+    "x0_px": pa.int32(),
+    "y1_px": pa.int32(),
+    "x1_px": pa.int32(),
     "class": pa.uint8(),
     "score": pa.float32(),
     "seam": pa.string(),
     "touches_edge": pa.bool_(),
 }
 """The first columns of every table, in order."""
+BOX = ("y0_px", "x0_px", "y1_px", "x1_px")
+DECIDED = ("t", "z", "y_px", "x_px", *BOX, "class", "score", "seam")
+"""What `cells_of` needs."""
+AUDITED = ("y_px", "x_px", "area_px", "straight_edge", "touches_edge")
+"""What `seam_counts` needs."""
 
 
 def schema(groups: Sequence[str], channels: Sequence[str]) -> pa.Schema:
@@ -47,38 +58,69 @@ def schema(groups: Sequence[str], channels: Sequence[str]) -> pa.Schema:
     return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])
 
 
-def cell_table(scene: Scene, planes: Sequence[Stitched], labels: LabelStore) -> pa.Table:
-    """Measure every cell of an image.
+def cell_table(scene: Scene, cells: Cells, first: int, labels: LabelStore) -> pa.Table:
+    """Measure some of an image's cells.
 
     Parameters
     ----------
     scene : Scene
         The image.
-    planes : sequence of Stitched
-        The cells of each plane, as painted: label k is the k-th of them all.
+    cells : Cells
+        With consecutive labels.
+    first : int
+        The first one's label.
     labels : LabelStore
         The painted label image.
 
     Returns
     -------
     Table
-        One row for each label, in order; `schema` names the columns.
+        One row for each cell, in order; `schema` names the columns.
     """
-    columns = schema(scene.workflow.measure.groups, scene.image.channels)
-    rows, first = [columns.empty_table()], 1
-    for plane, cells in enumerate(planes):
-        if len(cells):
-            rows.append(_plane_table(scene, plane, cells, first, labels).cast(columns))
-        first += len(cells)
+    columns = schema(scene.workflow.measure.groups, scene.channels)
+    rows = [columns.empty_table()]
+    for plane in np.unique(cells.plane).tolist():
+        there = np.flatnonzero(cells.plane == plane)
+        start = first + int(there[0])
+        rows.append(_plane_table(scene, plane, cells.take(there), start, labels).cast(columns))
     return pa.concat_tables(rows)
 
 
+def cells_of(scene: Scene, rows: pa.Table) -> Cells:
+    """Return the cells of some rows of a table, to be measured again; their masks are unknown."""
+    columns = {name: rows[name].to_numpy() for name in DECIDED}
+    unknown = np.zeros(len(rows), np.int32)
+    return Cells(
+        plane=(columns["t"] * scene.shape[2] + columns["z"]).astype(np.int32),
+        tile=unknown,
+        index=unknown,
+        boxes=np.stack([columns[name] for name in BOX], axis=1).astype(np.int32),
+        centres=np.stack([columns["y_px"], columns["x_px"]], axis=1),
+        scores=columns["score"].astype(np.float32),
+        classes=columns["class"].astype(np.uint8),
+        seam=np.array([SEAMS.index(word) for word in columns["seam"]], np.uint8),
+        digests=np.zeros(len(rows), np.uint64),
+    )
+
+
+def seam_counts(scene: Scene, rows: pa.Table) -> SeamCounts:
+    """Count the cells of some rows near the borders of tiles."""
+    columns = {name: rows[name].to_numpy() for name in AUDITED}
+    return SeamCounts.of(
+        scene.grid,
+        np.stack([columns["y_px"], columns["x_px"]], axis=1),
+        columns["area_px"],
+        columns["straight_edge"],
+        columns["touches_edge"],
+    )
+
+
 def _plane_table(
-    scene: Scene, plane: int, cells: Stitched, first: int, labels: LabelStore
+    scene: Scene, plane: int, cells: Cells, first: int, labels: LabelStore
 ) -> pa.Table:
     """Return the rows of one plane."""
     t, z = scene.plane(plane)
-    channels = range(len(scene.image.channels))
+    channels = range(len(scene.channels))
     measured: dict[str, NDArray[Any]] = {}
     for group in windows(cells):
         window = around([Box(*box) for box in cells.boxes[group].tolist()])
@@ -89,7 +131,7 @@ def _plane_table(
             labels.read(t, z, window),
             pixels,
             first + group,
-            scene.image.channels,
+            scene.channels,
             groups=scene.workflow.measure.groups,
             pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
             origin=(window.y0, window.x0),
@@ -104,7 +146,7 @@ def _plane_table(
     return pa.table({name: columns[name] for name in names})
 
 
-def _described(scene: Scene, plane: int, cells: Stitched, first: int) -> dict[str, Any]:
+def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, Any]:
     """Return the columns that are known without measuring."""
     t, z = scene.plane(plane)
     count = len(cells)
@@ -117,6 +159,7 @@ def _described(scene: Scene, plane: int, cells: Stitched, first: int) -> dict[st
         "label": np.arange(first, first + count, dtype=np.uint32),
         "t": np.full(count, t, np.int32),
         "z": np.full(count, z, np.int32),
+        **{name: cells.boxes[:, side] for side, name in enumerate(BOX)},
         "class": cells.classes,
         "score": cells.scores,
         "seam": np.array(SEAMS)[cells.seam].tolist(),
@@ -124,7 +167,7 @@ def _described(scene: Scene, plane: int, cells: Stitched, first: int) -> dict[st
     }
 
 
-def windows(cells: Stitched) -> Iterator[NDArray[np.intp]]:
+def windows(cells: Cells) -> Iterator[NDArray[np.intp]]:
     """Yield the cells in groups that lie close together, by the window their centre is in.
 
     A cell longer than a window comes alone, so that no group's box is much

@@ -1,27 +1,30 @@
-"""What a worker does: estimate a diameter, look at an image, segment a tile, finish an image."""
+"""What a worker does: estimate a diameter, look at an image, do a unit of one of its stages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellseg.models import Instances
+from cellseg.pipeline.candidate import Candidates
+from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.diameter import Estimated, estimate_from
+from cellseg.pipeline.job import Job
+from cellseg.pipeline.order import RUN, merged, runs
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.paint import paint
-from cellseg.pipeline.plan import Keys
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.pool import overlapping
+from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.segment import Scene
-from cellseg.pipeline.stitch import Rules, Stitched, stitch
-from cellseg.pipeline.table import cell_table
+from cellseg.pipeline.stitch import HELD, Neighbours, complete, decide
+from cellseg.pipeline.table import AUDITED, DECIDED, cell_table, cells_of, schema, seam_counts
 from cellseg.pipeline.tiles import Box
-
-TILES_HELD = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,101 +49,186 @@ class Prepare:
         return self.scene.prepare()
 
 
+def segment(job: Job, unit: int) -> None:
+    """Find what the window of a tile shows."""
+    plane, position = divmod(unit, len(job.scene.grid))
+    found = job.scene.look(plane, job.scene.grid.read(position))
+    if found is None:
+        job.work.write_tile(unit, None)
+        return
+    grid = job.scene.grid
+    job.work.write_tile(unit, Candidates.of_tile(found, grid, position, job.rules.margin))
+
+
+def complete_block(job: Job, unit: int) -> None:
+    """Find the cells of a block that no tile saw whole."""
+    plane, block = divmod(unit, len(job.blocks))
+
+    def predict(window: Box) -> Instances:
+        return job.scene.segment(plane, window)
+
+    found = complete(job.blocks, block, job.rules, job.tile(plane), predict)
+    job.work.write_completed(unit, found)
+
+
+def decide_block(job: Job, unit: int) -> None:
+    """Decide the cells of a block."""
+    plane, block = divmod(unit, len(job.blocks))
+    first = plane * len(job.blocks)
+    completed = lru_cache(maxsize=HELD)(lambda b: job.work.read_completed(first + b))
+    extents = job.work.completed_extents(first, len(job.blocks))
+    neighbours = Neighbours(job.blocks, job.tile(plane), completed, extents)
+    job.work.write_decided(unit, decide(neighbours, block, job.rules))
+
+
+def order(job: Job, _unit: int) -> None:
+    """Put all cells in the order of their labels, and begin the label image."""
+    job.work.restart("paint")
+    job.work.restart("measure")
+    count = 0
+    for number, cells in enumerate(runs(_in_order(job))):
+        job.work.write_run(number, cells)
+        count = number + 1
+    if job.here.labels.key() != job.keys.labels:
+        times, _, depth, height, width = job.scene.shape
+        shape = times, depth, height, width
+        job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um)
+    job.work.write_runs(count)
+
+
+def _in_order(job: Job) -> Iterator[Cells]:
+    """Yield the image's cells: as decided, or as measured before by other measurements."""
+    if job.here.labels.key() == job.keys.labels:
+        for rows in job.here.cell_rows(DECIDED, RUN):
+            yield cells_of(job.scene, rows)
+        return
+    for plane in range(job.scene.planes):
+        first = plane * len(job.blocks)
+        units = range(first, first + len(job.blocks))
+        found = [job.work.decided(unit, plane) for unit in units]
+        yield from merged([block for block in found if block is not None])
+
+
+def paint_region(job: Job, unit: int) -> None:
+    """Paint a region of the label image."""
+    plane, position = divmod(unit, len(job.regions))
+    region = job.regions.core(position)
+    numbers = job.work.runs_near(plane, region)
+    near = [_labelled(job, number, plane, region) for number in numbers]
+    cells = Cells.concatenate([cells for cells, _ in near])
+    labels = np.concatenate([np.zeros(0, np.int64), *(labels for _, labels in near)])
+    tile, first = job.tile(plane), plane * len(job.blocks)
+    extra = lru_cache(maxsize=HELD)(lambda block: job.work.read_extra(first + block))
+
+    def load(number: int) -> Candidates:
+        return tile(number) if number >= 0 else extra(-1 - number)
+
+    t, z = job.scene.plane(plane)
+    job.here.labels.paint(t, z, region, lambda box: paint(cells, labels, load, box))
+    job.work.mark("paint", unit)
+
+
+def _labelled(job: Job, number: int, plane: int, region: Box) -> tuple[Cells, Any]:
+    """Return the cells of a run in a region of a plane, and their labels."""
+    cells = job.work.read_run(number)
+    near = np.flatnonzero((cells.plane == plane) & overlapping(cells.boxes, region))
+    return cells.take(near), 1 + number * RUN + near
+
+
+def measure_run(job: Job, unit: int) -> None:
+    """Measure the cells of a run."""
+    cells = job.work.read_run(unit)
+    rows = cell_table(job.scene, cells, 1 + unit * RUN, job.here.labels.painted(job.keys.labels))
+    job.work.write_rows(unit, rows)
+
+
+def finish(job: Job, _unit: int) -> None:
+    """Put labels, table and picture in their places, and remove the working files."""
+    scene, here, keys = job.scene, job.here, job.keys
+    if here.labels.key() != keys.labels:
+        times, _, depth, *_ = scene.shape
+        here.labels.finish(times, depth)
+    here.labels.rescale(scene.voxel_um)
+    if not here.cells_done(keys.cells):
+        paths = [job.work.rows_path(number) for number in range(job.work.runs or 0)]
+        columns = schema(scene.workflow.measure.groups, scene.channels)
+        facts = _facts(job, paths)
+        here.overview_path.unlink(missing_ok=True)
+        tables = (rows for path in paths for rows in row_groups(path))
+        here.write_cells(keys.cells, keys.labels, tables, columns, facts)
+    if scene.workflow.output.overview and not here.overview_path.is_file():
+        here.write_overview(overview(scene, here.labels), here.facts()["caption"])
+    job.work.clear()
+
+
+def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
+    """Return what ``run.json`` says of an image beside its table."""
+    counts = seam_counts(job.scene, schema((), ()).empty_table())
+    for path in paths:
+        for rows in row_groups(path, AUDITED):
+            counts += seam_counts(job.scene, rows)
+    audit = counts.finish()
+    background = job.work.count_background()
+    if job.here.measured_on(job.keys.labels):
+        background = job.here.facts()["background_tiles"]
+    return {
+        "background_tiles": background,
+        "seams": audit.document,
+        "caption": audit.text,
+        "warnings": list(audit.warnings),
+    }
+
+
+STAGES: dict[str, Callable[[Job, int], None]] = {
+    "segment": segment,
+    "complete": complete_block,
+    "decide": decide_block,
+    "order": order,
+    "paint": paint_region,
+    "measure": measure_run,
+    "finish": finish,
+}
+"""What is done in a unit of each stage of a job."""
+
+
 @dataclass(frozen=True, eq=False)
-class SegmentTile:
-    """Task: find the instances of one tile, and write them."""
+class Unit:
+    """Task: one unit of a stage, and what follows on it alone.
 
-    scene: Scene
-    results: Results
-    index: int
+    Parameters
+    ----------
+    job : Job
+    stages : tuple of str
+        The stage, and those that follow on it.
+    number : int
+        The unit of the first one.
+    """
 
-    def __call__(self) -> float:
-        """Return the seconds it took."""
-        start = time.perf_counter()
-        plane, position = divmod(self.index, len(self.scene.grid))
-        found = self.scene.segment(plane, self.scene.grid.read(position))
-        here = self.results.image(self.scene.name)
-        here.write_tile(Keys.of(self.scene).tiles, self.index, found)
-        return time.perf_counter() - start
+    job: Job
+    stages: tuple[str, ...]
+    number: int
 
+    @property
+    def scene(self) -> Scene:
+        """The image."""
+        return self.job.scene
 
-@dataclass(frozen=True, eq=False)
-class Finish:
-    """Task: from the tiles of an image to its labels, table and picture."""
+    def __call__(self) -> dict[str, float]:
+        """Return the seconds of each stage that it was part of.
 
-    scene: Scene
-    results: Results
-
-    def __call__(self) -> tuple[int, dict[str, float]]:
-        """Return the number of cells, and the seconds of each stage that was computed."""
-        scene, here, keys = self.scene, self.results.image(self.scene.name), Keys.of(self.scene)
+        Where a stage is this one unit, and so is the next, that is done too: of
+        a small image all in one go.
+        """
         seconds: dict[str, float] = {}
-
-        def timed(stage: str, work: Callable[[], Any]) -> Any:
+        for stage in self.stages:
+            if seconds and (self.job.units(stage) > 1 or self.job.missing(stage) != [0]):
+                break
             start = time.perf_counter()
-            result = work()
+            STAGES[stage](self.job, 0 if seconds else self.number)
             seconds[stage] = time.perf_counter() - start
-            return result
-
-        planes = here.read_stitched(keys.labels)
-        if planes is None:
-            planes = timed("stitch", lambda: _stitch(scene, here, keys))
-            here.write_stitched(keys.labels, planes)
-        if here.labels.key() != keys.labels:
-            timed("paint", lambda: _paint(scene, here, keys, planes))
-        here.labels.rescale(scene.voxel_um)
-        if not here.cells_done(keys.cells):
-            table = timed("measure", lambda: cell_table(scene, planes, here.labels))
-            here.overview_path.unlink(missing_ok=True)
-            here.write_cells(keys.cells, table)
-        if scene.workflow.output.overview and not here.overview_path.is_file():
-            picture = timed("overview", lambda: overview(scene, here.labels))
-            here.write_overview(picture)
-        here.clear_tiles()
-        return here.count_cells(), seconds
+            if self.job.units(stage) > 1:
+                break
+        return seconds
 
 
-def _loader(scene: Scene, here: ImageResults, keys: Keys, plane: int) -> Callable[[int], Instances]:
-    """Return the reader of one plane's tiles; it holds the last few."""
-    first = plane * len(scene.grid)
-
-    @lru_cache(maxsize=TILES_HELD)
-    def load(position: int) -> Instances:
-        return here.read_tile(keys.tiles, first + position)
-
-    return load
-
-
-def _stitch(scene: Scene, here: ImageResults, keys: Keys) -> list[Stitched]:
-    settings = scene.workflow.stitch
-    tiling = scene.tiling
-    window_px = tiling.size + 2 * tiling.halo
-    if settings.window_px is not None:
-        window_px = round(settings.window_px / scene.zoom)
-    rules = Rules(tiling.margin, settings.overlap, window_px)
-
-    def one(plane: int) -> Stitched:
-        def predict(window: Box) -> Instances:
-            return scene.segment(plane, window)
-
-        return stitch(scene.grid, rules, _loader(scene, here, keys, plane), predict)
-
-    return [one(plane) for plane in range(scene.planes)]
-
-
-def _paint(scene: Scene, here: ImageResults, keys: Keys, planes: list[Stitched]) -> None:
-    times, _, depth, height, width = scene.image.pixels.shape
-    firsts = 1 + np.cumsum([0, *(len(cells) for cells in planes)])
-
-    @lru_cache(maxsize=1)
-    def loader(plane: int) -> Callable[[int], Instances]:
-        return _loader(scene, here, keys, plane)
-
-    def region(t: int, z: int, box: Box) -> Any:
-        plane = t * depth + z
-        return paint(planes[plane], loader(plane), box, int(firsts[plane]))
-
-    here.labels.write(keys.labels, (times, depth, height, width), scene.voxel_um, region)
-
-
-Work = EstimateDiameter | Prepare | SegmentTile | Finish
+Work = EstimateDiameter | Prepare | Unit

@@ -1,8 +1,11 @@
-"""Box and Grid: cores of tiles cover a plane once, and each tile reads a halo around its own."""
+"""Box, Grid and Blocks: cores cover a plane once, tiles read a halo more, blocks gather tiles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 FAR = 2**30
 """More px than any plane has on a side."""
@@ -116,3 +119,66 @@ class Grid:
             for row in range(first[0], last[0] + 1)
             for column in range(first[1], last[1] + 1)
         ]
+
+    def readers(self, boxes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the number of tiles that read a part of each box (N, 4), int64 (N,)."""
+        rows, columns = self.counts
+        first = np.maximum((boxes[:, :2].astype(np.int64) - self.halo) // self.size, 0)
+        last = (boxes[:, 2:].astype(np.int64) - 1 + self.halo) // self.size
+        last = np.minimum(last, (rows - 1, columns - 1))
+        counts: NDArray[np.int64] = (last - first + 1).prod(axis=1)
+        return counts
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The tiles of a grid in squares: what is stitched at a time, whatever the plane's size.
+
+    Parameters
+    ----------
+    grid : Grid
+    side_px : int
+        About the side of a block in px; a block holds whole tiles, one at least.
+    """
+
+    grid: Grid
+    side_px: int = 8192
+
+    @property
+    def side(self) -> int:
+        """Tiles on a block's side."""
+        return max(self.side_px // self.grid.size, 1)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        rows, columns = self.grid.counts
+        return -(-rows // self.side), -(-columns // self.side)
+
+    def __len__(self) -> int:
+        return self.counts[0] * self.counts[1]
+
+    def of(self, tiles: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the block of each tile, int64 (N,)."""
+        rows, columns = np.divmod(tiles.astype(np.int64), self.grid.counts[1])
+        blocks: NDArray[np.int64] = rows // self.side * self.counts[1] + columns // self.side
+        return blocks
+
+    def tiles(self, block: int) -> list[int]:
+        """Return the positions of a block's tiles, in order."""
+        (top, left), (rows, columns) = self._corner(block), self.grid.counts
+        return [
+            row * columns + column
+            for row in range(top, min(top + self.side, rows))
+            for column in range(left, min(left + self.side, columns))
+        ]
+
+    def region(self, block: int) -> Box:
+        """Return what the cores of a block's tiles cover together."""
+        tiles = self.tiles(block)
+        first, last = self.grid.core(tiles[0]), self.grid.core(tiles[-1])
+        return Box(first.y0, first.x0, last.y1, last.x1)
+
+    def _corner(self, block: int) -> tuple[int, int]:
+        row, column = divmod(block, self.counts[1])
+        return row * self.side, column * self.side

@@ -63,7 +63,7 @@ def test_run_writes_what_its_summary_says(folder: Path) -> None:
     assert len(csv) == rows + 1
     assert csv[0].startswith('"image","well","site","label"')
     written = {path.name for path in (folder / "out" / "images" / "f0").iterdir()}
-    assert written == {"labels.zarr", "cells.parquet", "stitched.npz", "overview.png"}
+    assert written == {"labels.zarr", "cells.parquet", "overview.png"}
     document = json.loads((folder / "out" / "run.json").read_text())
     assert document["state"] == "done"
     assert [image["name"] for image in document["images"]] == ["f0", "f1"]

@@ -11,12 +11,28 @@ from numpy.typing import NDArray
 from ome_zarr_models.v05 import ImageLabel
 
 from cellseg.models import Instances
-from cellseg.pipeline.labels import SHARD, LabelStore
+from cellseg.pipeline import labels as labels_module
+from cellseg.pipeline.candidate import Candidates
+from cellseg.pipeline.labels import LabelStore, Shape, regions
 from cellseg.pipeline.paint import paint
 from cellseg.pipeline.stitch import Rules, stitch
 from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.voxel import Voxel
 
-Shape = tuple[int, int, int, int]
+
+def write(
+    store: LabelStore, key: str, truth: NDArray[np.uint32], voxel_um: Voxel | None = None
+) -> None:
+    """Paint a label image (T, Z, Y, X), its regions in an order of their own."""
+    shape: Shape = truth.shape
+    store.start(key, shape, voxel_um)
+    grid = regions(Box(0, 0, *shape[2:]))
+    for position in reversed(range(len(grid))):
+        for t in range(shape[0]):
+            for z in range(shape[1]):
+                plane = truth[t, z]
+                store.paint(t, z, grid.core(position), lambda box, p=plane: p[box.slices])  # type: ignore[misc]
+    store.finish(shape[0], shape[1])
 
 
 def volume(shape: Shape) -> NDArray[np.uint32]:
@@ -34,13 +50,18 @@ def volume(shape: Shape) -> NDArray[np.uint32]:
         ((1, 3, 300, 520), "zyx"),
         ((2, 1, 300, 520), "tyx"),
         ((2, 3, 64, 64), "tzyx"),
-        ((1, 1, SHARD + 100, 600), "yx"),
+        ((1, 1, 2900, 3100), "yx"),
     ],
 )
-def test_labels_come_back_and_validate(tmp_path: Path, shape: Shape, axes: str) -> None:
+def test_labels_come_back_and_validate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, axes: str
+) -> None:
+    # Small shards, so that a small image has several regions and levels of several shards.
+    monkeypatch.setattr(labels_module, "SHARD", 512)
+    monkeypatch.setattr(labels_module, "REGION", 1024)
     truth = volume(shape)
     store = LabelStore(tmp_path / "labels.zarr")
-    store.write("k", shape, (2.0, 0.5, 0.25), lambda t, z, box: truth[t, z][box.slices])
+    write(store, "k", truth, (2.0, 0.5, 0.25))
     whole = Box(0, 0, *shape[2:])
     for t in range(shape[0]):
         for z in range(shape[1]):
@@ -65,17 +86,28 @@ def test_labels_come_back_and_validate(tmp_path: Path, shape: Shape, axes: str) 
 def test_a_label_image_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
     store = LabelStore(tmp_path / "labels.zarr")
 
-    def dies(t: int, z: int, box: Box) -> NDArray[np.uint32]:
-        if box.x0 > 0:
-            raise KeyboardInterrupt
-        return np.ones(box.shape, np.uint32)
-
-    with pytest.raises(KeyboardInterrupt):
-        store.write("k", (1, 1, 100, 2 * SHARD), None, dies)
+    truth = np.ones((1, 1, 100, 300), np.uint32)
+    store.start("k", truth.shape, None)
+    store.paint(0, 0, Box(0, 0, 100, 300), lambda box: truth[0, 0][box.slices])
     assert store.key() is None
-    store.write("k", (1, 1, 10, 10), None, lambda t, z, box: np.ones(box.shape, np.uint32))
+    assert store.started("k")
+    assert not store.started("other")
+    write(store, "k", truth)
     assert store.key() == "k"
+    assert not store.started("k")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr"]
+
+
+def test_what_a_killed_writer_leaves_is_swept_and_empty_shards_have_no_file(tmp_path: Path) -> None:
+    store, truth = LabelStore(tmp_path / "labels.zarr"), np.zeros((1, 1, 300, 300), np.uint32)
+    store.start("k", truth.shape, None)
+    left = tmp_path / "labels.zarr.partial" / "0" / "c" / "0" / ".1234.partial"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    store.paint(0, 0, Box(0, 0, 300, 300), lambda box: truth[0, 0][box.slices])
+    store.finish(1, 1)
+    assert {path.name for path in store.path.rglob("*") if path.is_file()} == {"zarr.json"}
+    assert not store.read(0, 0, Box(0, 0, 300, 300)).any()
 
 
 @pytest.mark.parametrize("region", [7, 33, 500])
@@ -96,10 +128,14 @@ def test_regions_of_any_size_paint_the_same_plane(region: int) -> None:
 
     cells = stitch(grid, Rules(2, 0.4, 4096), load, exact)
     painted = np.zeros(labels.shape, np.uint32)
-    regions = Grid(plane, region, 0)
-    for position in range(len(regions)):
-        box = regions.core(position)
-        painted[box.slices] = paint(cells, load, box, first=11)
+    pieces = Grid(plane, region, 0)
+
+    def packed(position: int) -> Candidates:
+        return Candidates.of_tile(load(position), grid, position, 2)
+
+    for position in range(len(pieces)):
+        box = pieces.core(position)
+        painted[box.slices] = paint(cells, 11 + np.arange(len(cells)), packed, box)
     assert np.array_equal(painted > 0, labels > 0)
     assert painted[painted > 0].min() == 11
     pairs = np.unique(np.stack([painted.ravel(), labels.ravel()]), axis=1).shape[1]

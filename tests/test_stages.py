@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,14 +23,16 @@ from numpy.typing import NDArray
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
 from cellseg.pipeline.labels import LabelStore
+from cellseg.pipeline.plan import Keys, plan
 from cellseg.pipeline.tiles import Box
 from exact import Exact
 from synthetic import cells
 
 CPU = Config(device="cpu")
 FIRST = (
-    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2, class, score,"
-    " seam, touches_edge, perimeter_px, major_axis_px, minor_axis_px, eccentricity, solidity,"
+    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2, y0_px, x0_px,"
+    " y1_px, x1_px, class, score, seam, touches_edge, straight_edge, perimeter_px, major_axis_px,"
+    " minor_axis_px, eccentricity, solidity,"
     " mean_w1, std_w1, min_w1, max_w1, sum_w1"
 )
 
@@ -340,7 +343,7 @@ def test_overlapping_masks_of_a_segmenter_give_each_pixel_to_one_cell(tmp_path: 
             return [Instances.stack(found) for _ in planes]
 
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((60, 60), np.uint8))
-    (tmp_path / "w.toml").write_text('images = "a.tif"\n')
+    (tmp_path / "w.toml").write_text('images = "a.tif"\n[tiling]\nskip_background = false\n')
     result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU, Overlapping())
     assert [row["area_px"] for row in table(result)] == [400, 300]
 
@@ -349,7 +352,7 @@ def test_a_damaged_file_of_an_earlier_run_is_made_again(plate: Path) -> None:
     expected = run(workflow(plate, "expected"), CPU, Exact())
     with pytest.raises(KeyboardInterrupt):
         run(workflow(plate, "out"), CPU, Counting(dies_at=5))
-    tiles = sorted((plate.parent / "out").rglob("tiles/*/*.npz"))
+    tiles = sorted((plate.parent / "out").rglob("work/segment/*/*.safetensors"))
     assert len(tiles) == 5
     tiles[2].write_bytes(b"")
     first = run(workflow(plate, "out"), CPU, Exact())
@@ -358,9 +361,8 @@ def test_a_damaged_file_of_an_earlier_run_is_made_again(plate: Path) -> None:
     second = run(workflow(plate, "out"), CPU, Exact())
     assert digest(second.folder) == digest(expected.folder)
     here = second.image(second.images[0].name).folder
-    for names in (["cells.parquet"], ["cells.parquet", "stitched.npz"], ["labels.zarr/zarr.json"]):
-        for name in names:
-            (here / name).write_bytes(b"")
+    for name in ("cells.parquet", "labels.zarr/zarr.json"):
+        (here / name).write_bytes(b"")
         assert digest(run(workflow(plate, "out"), CPU, Exact()).folder) == digest(expected.folder)
 
 
@@ -438,3 +440,60 @@ def test_what_a_kill_leaves_half_written_is_not_taken_for_done(plate: Path) -> N
     run(workflow(plate, "out"), CPU, Exact())
     assert digest(expected.folder) == before
     assert LabelStore(here.labels.path).key() is not None
+
+
+def test_an_input_that_vanishes_in_the_middle_costs_no_other_and_goes_on_when_it_is_back(
+    plate: Path,
+) -> None:
+    expected = run(workflow(plate, "expected"), CPU, Exact())
+    source = next(plate.glob("*B02*"))
+    state = source.stat()
+    content = source.read_bytes()
+
+    class Vanishing(Counting):
+        def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+            source.unlink(missing_ok=True)
+            return super().segment(planes)
+
+    broken = run(workflow(plate, "out"), CPU, Vanishing())
+    assert [report.name[2:5] for report in broken.failed] == ["B02"]
+    assert str(source) in str(broken.failed[0].reason)
+    assert broken.cells == sum(r.cells for r in expected.images if r.name[2:5] != "B02")
+    source.write_bytes(content)
+    os.utime(source, ns=(state.st_atime_ns, state.st_mtime_ns))
+    counting = Counting()
+    mended = run(workflow(plate, "out"), CPU, counting)
+    assert 0 < counting.windows <= expected.images[1].tiles
+    assert digest(mended.folder) == digest(expected.folder)
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "work/segment/{tiles}/0000003.safetensors",
+        "work/complete/{labels}/0000000.safetensors",
+        "work/decide/{labels}/0000000.safetensors",
+        "work/run/{labels}/0000000.safetensors",
+        "cells.parquet",
+        "overview.png",
+    ],
+)
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
+    plate: Path, victim: str
+) -> None:
+    expected = run(workflow(plate, "expected"), CPU, Exact())
+    settings = workflow(plate, "out")
+    planned = plan(settings, CPU, Exact())
+    keys = Keys.of(planned.scenes[1])
+    here = planned.results.image(planned.scenes[1].name).folder
+    name = victim.format(tiles=keys.tiles, labels=keys.labels)
+    partial = here / f"{name}.partial"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    # Nothing that is written to this device finds room.
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        run(settings, CPU, Exact())
+    assert caught.value.filename is not None
+    result = run(settings, CPU, Exact())
+    assert not result.failed
+    assert digest(result.folder) == digest(expected.folder)

@@ -30,11 +30,12 @@ def run(
     halo: int,
     segment: Segment = exact,
     rules: Rules = RULES,
+    block_px: int = 8192,
 ) -> tuple[Stitched, Labels]:
     """Stitch tiles of an image, and paint the result by hand."""
     grid = Grid(Box(0, 0, *labels.shape), size, halo)
     tiles = {i: segment(grid.read(i), labels) for i in range(len(grid))}
-    cells = stitch(grid, rules, tiles.__getitem__, lambda window: segment(window, labels))
+    cells = stitch(grid, rules, tiles.__getitem__, lambda w: segment(w, labels), block_px)
     painted = np.zeros_like(labels)
     for label, (tile, index) in enumerate(zip(cells.tile, cells.index, strict=True), 1):
         source = cells.extra if tile == EXTRA else tiles[int(tile)]
@@ -71,7 +72,7 @@ def connected(labels: Labels) -> Labels:
     return result
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
@@ -81,6 +82,7 @@ def connected(labels: Labels) -> Labels:
     reach=st.floats(0, 1.5),
     margin=st.integers(1, 6),
     window=st.sampled_from([1, 48, 4096]),
+    block_px=st.sampled_from([1, 60, 8192]),
 )
 def test_exact_tiles_give_the_untiled_labels(
     seed: int,
@@ -91,16 +93,69 @@ def test_exact_tiles_give_the_untiled_labels(
     reach: float,
     margin: int,
     window: int,
+    block_px: int,
 ) -> None:
     labels = blobs(seed, shape, count, largest)
     halo = 1 + int(reach * size)
     rules = Rules(margin=margin, overlap=0.4, window_px=window)
-    cells, tiled = run(labels, size, halo, rules=rules)
+    cells, tiled = run(labels, size, halo, rules=rules, block_px=block_px)
     untiled_cells, untiled = run(labels, max(shape), halo, rules=rules)
     assert len(untiled_cells) == len(np.unique(labels[labels > 0]))
     assert np.array_equal(untiled > 0, labels > 0)
     assert np.array_equal(tiled, untiled)
     assert np.array_equal(cells.centres, untiled_cells.centres)
+
+
+def overlapping(seed: int, shape: tuple[int, int], count: int, largest: float) -> Instances:
+    """Ellipses that share pixels, up to 2 `largest` px across, no two alike."""
+    random = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    found = []
+    for _ in range(count):
+        (cy, cx), (ry, rx) = random.uniform(0, shape), random.uniform(1, largest, 2)
+        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
+        found.append(((0, 0), mask, random.random(), 1))
+    stacked = Instances.stack(found)
+    looks = [(tuple(box), mask.tobytes()) for box, mask in zip(stacked.boxes, stacked.masks)]
+    return stacked.take([i for i, look in enumerate(looks) if look not in looks[:i]])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(20, 120), st.integers(20, 120)),
+    count=st.integers(0, 30),
+    size=st.integers(24, 64),
+    block_px=st.sampled_from([1, 8192]),
+)
+def test_cells_that_overlap_come_out_whole_and_once(
+    seed: int, shape: tuple[int, int], count: int, size: int, block_px: int
+) -> None:
+    truth, margin, largest = overlapping(seed, shape, count, 10), 2, 10
+
+    def seen(window: Box) -> Instances:
+        cut = []
+        for (y0, x0, y1, x1), mask, score in zip(
+            truth.boxes.tolist(), truth.masks, truth.scores.tolist(), strict=True
+        ):
+            inside = Box(y0, x0, y1, x1).intersect(window)
+            if inside is not None:
+                part = mask[inside.within(Box(y0, x0, y1, x1)).slices]
+                cut.append(((inside.y0, inside.x0), part, score, 1))
+        return Instances.stack(cut)
+
+    grid = Grid(Box(0, 0, *shape), size, 2 * largest + 1 + margin)
+    rules = Rules(margin, overlap=0.4, window_px=4096)
+    cells = stitch(grid, rules, lambda position: seen(grid.read(position)), seen, block_px)
+    found = [
+        (tuple(source.boxes[i].tolist()), source.masks[i].tobytes())
+        for source, i in (
+            (cells.extra if tile == EXTRA else seen(grid.read(tile)), index)
+            for tile, index in zip(cells.tile.tolist(), cells.index.tolist(), strict=True)
+        )
+    ]
+    expected = zip(truth.boxes.tolist(), truth.masks, strict=True)
+    assert sorted(found) == sorted((tuple(box), mask.tobytes()) for box, mask in expected)
 
 
 @settings(max_examples=20, deadline=None)
@@ -180,6 +235,50 @@ def test_masks_that_jitter_between_tiles_neither_double_nor_lose_a_cell(
     ]
     assert all(found)
     assert sorted(best) == list(range(1, truth.max() + 1))
+
+
+def unreliable(seed: int) -> Segment:
+    """A segmenter that misses, fuses and moves objects, differently in every window."""
+
+    def segment(window: Box, labels: Labels) -> Instances:
+        random = np.random.default_rng([seed, window.y0, window.x0, window.y1, window.x1])
+        found = exact(window, fuse(labels, random))
+        moved = [
+            ((int(box[0]) + int(random.integers(-2, 3)), int(box[1])), mask, random.random(), 1)
+            for box, mask in zip(found.boxes, found.masks, strict=True)
+            if random.random() > 0.1
+        ]
+        cut = Instances.stack(moved).disjoint()
+        return Instances.stack(
+            [
+                ((max(y0, window.y0), x0), mask[max(window.y0 - y0, 0) : window.y1 - y0], score, 1)
+                for (y0, x0, _, _), mask, score in zip(
+                    cut.boxes.tolist(), cut.masks, cut.scores.tolist(), strict=True
+                )
+            ]
+        )
+
+    return segment
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(16, 70),
+    halo=st.integers(5, 40),
+    window=st.sampled_from([1, 60, 4096]),
+)
+def test_blocks_agree_at_their_borders_whatever_the_segmenter_does(
+    seed: int, size: int, halo: int, window: int
+) -> None:
+    truth, rules = discs(seed)[:80, :80], Rules(margin=2, overlap=0.4, window_px=window)
+    whole, expected = run(truth, size, halo, unreliable(seed), rules)
+    for block_px in (1, 2 * size):
+        cells, painted = run(truth, size, halo, unreliable(seed), rules, block_px)
+        assert np.array_equal(painted, expected)
+        assert np.array_equal(cells.seam, whole.seam)
+        assert np.array_equal(cells.scores, whole.scores)
+        assert np.array_equal(cells.centres, whole.centres)
 
 
 def test_seam_says_what_became_of_a_cell() -> None:

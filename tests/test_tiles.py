@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellseg.pipeline.tiles import FAR, Box, Grid
+from cellseg.pipeline.tiles import FAR, Blocks, Box, Grid
 from cellseg.pipeline.workflow import Tiling
 
 sides = st.integers(1, 80)
@@ -94,3 +94,35 @@ def test_distance_inside_ignores_the_edges_of_the_image() -> None:
 def test_boxes_that_only_touch_share_nothing() -> None:
     assert Box(0, 0, 5, 5).intersect(Box(5, 0, 9, 5)) is None
     assert Box(0, 0, 5, 5).intersect(Box(4, 4, 9, 9)) == Box(4, 4, 5, 5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    height=sides,
+    width=sides,
+    size=st.integers(1, 40),
+    halo=st.integers(0, 60),
+    side_px=st.integers(1, 120),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_hold_each_tile_once_and_readers_are_counted(
+    height: int, width: int, size: int, halo: int, side_px: int, seed: int
+) -> None:
+    plane = Box(0, 0, height, width)
+    grid = Grid(plane, size, halo)
+    blocks = Blocks(grid, side_px)
+    held = [tile for block in range(len(blocks)) for tile in blocks.tiles(block)]
+    assert sorted(held) == list(range(len(grid)))
+    covered = np.zeros((height, width), int)
+    for block in range(len(blocks)):
+        covered[blocks.region(block).slices] += 1
+        tiles = blocks.tiles(block)
+        assert (blocks.of(np.array(tiles)) == block).all()
+        assert all(grid.core(t).intersect(blocks.region(block)) == grid.core(t) for t in tiles)
+    assert (covered == 1).all()
+    random = np.random.default_rng(seed)
+    low = random.integers(0, (height, width), (5, 2))
+    high = random.integers(low + 1, np.array([height, width]) + 1)
+    boxes = np.concatenate([low, high], axis=1).astype(np.int32)
+    expected = [len(grid.reading(Box(*sides))) for sides in boxes.tolist()]
+    assert grid.readers(boxes).tolist() == expected

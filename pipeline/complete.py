@@ -1,0 +1,161 @@
+"""A cell that no tile saw whole: predicted again in a larger window, or joined from its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellseg.models import Instances
+from cellseg.pipeline.candidate import JOINED, RESOLVED, Candidates, Mask
+from cellseg.pipeline.tiles import Box, Grid
+
+Predict = Callable[[Box], Instances]
+"""The segmenter's objects in a window of the plane, boxes in px of the plane."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How candidates are judged; see `[tiling]` and `[stitch]` of the workflow.
+
+    Parameters
+    ----------
+    margin : int
+        Px that a whole candidate keeps from the edges of its window.
+    overlap : float
+        Shared area over the smaller one from which two candidates are one cell.
+    window_px : int
+        Longest side of a window in which a large cell is predicted again.
+    """
+
+    margin: int
+    overlap: float
+    window_px: int
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One object: its box in px of the plane, its mask, and what is known of it."""
+
+    box: Box
+    mask: Mask
+    score: float
+    class_: int
+    distance: int = 0
+    seam: int = RESOLVED
+    look: int = 0
+
+    @property
+    def area(self) -> int:
+        """Its pixels."""
+        return int(np.count_nonzero(self.mask))
+
+    def part(self, box: Box) -> Mask:
+        """Return a view of the mask inside `box`, which must lie inside the object's own."""
+        return self.mask[box.within(self.box).slices]
+
+    def area_in(self, window: Box) -> int:
+        """Return the number of pixels inside `window`."""
+        shared = self.box.intersect(window)
+        return int(np.count_nonzero(self.part(shared))) if shared else 0
+
+    def shared(self, other: Found) -> int:
+        """Return the number of pixels in both masks."""
+        box = self.box.intersect(other.box)
+        return int(np.count_nonzero(self.part(box) & other.part(box))) if box else 0
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box that holds all of `boxes`."""
+    return Box(
+        min(b.y0 for b in boxes),
+        min(b.x0 for b in boxes),
+        max(b.y1 for b in boxes),
+        max(b.x1 for b in boxes),
+    )
+
+
+def joined(pieces: Sequence[Found]) -> Found:
+    """Return one object out of its pieces, the best first."""
+    box = around([piece.box for piece in pieces])
+    mask = np.zeros(box.shape, bool)
+    for piece in pieces:
+        mask[piece.box.within(box).slices] |= piece.mask
+    return Found(box, mask, pieces[0].score, pieces[0].class_, seam=JOINED)
+
+
+@dataclass
+class Completion:
+    """The cells of one block that no tile saw whole, as they are found.
+
+    Parameters
+    ----------
+    grid : Grid
+    rules : Rules
+    predict : callable
+        See `Predict`.
+    """
+
+    grid: Grid
+    rules: Rules
+    predict: Predict
+    looks: int = 0
+
+    def complete(self, pieces: Sequence[Found]) -> list[Found]:
+        """Return the cells of which no tile saw more than these pieces, the best one first.
+
+        They are predicted again in a window that holds them whole; beyond
+        `Rules.window_px`, or where the segmenter then finds nothing, joined.
+        """
+        seen = joined(pieces)
+        box, again = seen.box, list[Found]()
+        while True:
+            window = box.grow(self.grid.halo, self.grid.plane)
+            if max(window.shape) > self.rules.window_px:
+                return self._numbered([seen])
+            again = self._predicted(window, seen)
+            cut = [found.box for found in again if found.distance < self.rules.margin]
+            if not cut:
+                break
+            box = around([seen.box, *cut]).grow(max(window.shape) // 2, self.grid.plane)
+        found_again = sum(f.shared(seen) for f in again) >= self.rules.overlap * seen.area
+        return self._numbered(again) + ([] if found_again else self._numbered([seen]))
+
+    def _predicted(self, window: Box, seen: Found) -> list[Found]:
+        """Return what the segmenter finds in `window` in the place of `seen`."""
+        found = self.predict(window)
+        objects = [
+            Found(
+                box := Box(*found.boxes[i].tolist()),
+                found.masks[i],
+                float(found.scores[i]),
+                int(found.classes[i]),
+                box.distance_inside(window, self.grid.plane),
+            )
+            for i in range(len(found))
+        ]
+        least = self.rules.overlap
+        return [f for f in objects if f.shared(seen) >= least * min(f.area, seen.area)]
+
+    def _numbered(self, together: Sequence[Found]) -> list[Found]:
+        """Return objects of one look at the image, as such."""
+        self.looks += 1
+        return [
+            Found(f.box, f.mask, f.score, f.class_, f.distance, f.seam, self.looks)
+            for f in together
+        ]
+
+
+def as_candidates(found: Sequence[Found]) -> Candidates:
+    """Return completed cells as candidates: whole, and each a match for those of any tile."""
+    instances = Instances.stack([((f.box.y0, f.box.x0), f.mask, f.score, f.class_) for f in found])
+    yes = np.ones(len(found), bool)
+    return Candidates.of(
+        instances,
+        np.array([f.distance for f in found], np.int32),
+        whole=yes,
+        in_core=yes,
+        seams=np.array([f.seam for f in found], np.uint8),
+        looks=np.array([f.look for f in found], np.int32),
+    )

@@ -1,0 +1,121 @@
+"""A job: one image on its way from tiles to a table, and how far it has come.
+
+Its stages, in order, each in units that any worker may do, in any order: segment a
+tile; complete, then decide, the cells of a block of tiles; put all cells in order;
+paint a region; measure a run of labels; finish. What is done is told by its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from cellseg.pipeline.candidate import Candidates
+from cellseg.pipeline.complete import Rules
+from cellseg.pipeline.labels import regions
+from cellseg.pipeline.plan import Keys
+from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.stitch import HELD
+from cellseg.pipeline.tiles import Blocks, Grid
+from cellseg.pipeline.unfinished import Unfinished
+
+ROUTE = ("segment", "complete", "decide", "order", "paint", "measure", "finish")
+"""All stages, in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One image on its way from tiles to a table; small, and the same for every process.
+
+    Parameters
+    ----------
+    scene : Scene
+        The image, prepared.
+    results : Results
+    """
+
+    scene: Scene
+    results: Results
+
+    @cached_property
+    def here(self) -> ImageResults:
+        """The image's part of the results."""
+        return self.results.image(self.scene.name)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """What identifies the outcome of each stage."""
+        return Keys.of(self.scene)
+
+    @cached_property
+    def work(self) -> Unfinished:
+        """What the stages hand to each other."""
+        return Unfinished(self.here.folder, self.keys)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The blocks of tiles of each plane."""
+        return Blocks(self.scene.grid)
+
+    @cached_property
+    def regions(self) -> Grid:
+        """The regions in which each plane is painted."""
+        return regions(self.scene.grid.plane)
+
+    @property
+    def rules(self) -> Rules:
+        """How candidates are judged, in px of this image."""
+        settings, tiling = self.scene.workflow.stitch, self.scene.tiling
+        window_px = tiling.size + 2 * tiling.halo
+        if settings.window_px is not None:
+            window_px = round(settings.window_px / self.scene.zoom)
+        return Rules(tiling.margin, settings.overlap, window_px)
+
+    def tile(self, plane: int) -> Callable[[int], Candidates]:
+        """Return the reader of one plane's tiles; it holds the last few."""
+        first = plane * len(self.scene.grid)
+        return lru_cache(maxsize=HELD)(lambda position: self.work.read_tile(first + position))
+
+    def units(self, stage: str) -> int:
+        """Return how many units a stage has; of ``measure``, once the cells are in order."""
+        planes = self.scene.planes
+        counts: dict[str, Callable[[], int]] = {
+            "segment": lambda: self.scene.tiles,
+            "complete": lambda: planes * len(self.blocks),
+            "decide": lambda: planes * len(self.blocks),
+            "paint": lambda: planes * len(self.regions),
+            "measure": lambda: self.work.runs or 0,
+        }
+        return counts.get(stage, lambda: 1)()
+
+    def missing(self, stage: str) -> list[int]:
+        """Return the units of a stage that are not done, in order."""
+        if stage == "order":
+            return [] if self.work.runs is not None else [0]
+        done = self.work.done(stage)
+        return [unit for unit in range(self.units(stage)) if unit not in done]
+
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        here, pictured = self.here, not self.scene.workflow.output.overview
+        pictured = pictured or here.overview_path.is_file()
+        painted = here.labels.key() == self.keys.labels
+        return painted and here.cells_done(self.keys.cells) and pictured
+
+    def route(self) -> tuple[str, ...]:
+        """Return the stages that lead from what earlier runs have left to the end."""
+        here, keys = self.here, self.keys
+        if here.labels.key() == keys.labels:
+            if here.cells_done(keys.cells):
+                return ROUTE[-1:]
+            if self.work.runs is not None:
+                return ROUTE[-2:]
+            if here.measured_on(keys.labels):
+                return ("order", *ROUTE[-2:])
+            here.labels.clear()
+        if self.work.runs is not None and here.labels.started(keys.labels):
+            return ROUTE[-3:]
+        self.work.restart("order")
+        return ROUTE

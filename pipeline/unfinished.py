@@ -1,0 +1,254 @@
+"""What the stages of one image hand to each other: one file for each unit of work.
+
+A file is there whole or not at all, so what is there is done: a run that was
+killed goes on behind it. Each lies under the key of all that it follows from, and
+all of them go when the image is done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from cellseg.models import CellsegError
+from cellseg.pipeline.candidate import Candidates
+from cellseg.pipeline.cells import TYPES, Cells
+from cellseg.pipeline.contest import Decided
+from cellseg.pipeline.order import on_plane
+from cellseg.pipeline.plan import Keys
+from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
+from cellseg.pipeline.stitch import extent_of
+from cellseg.pipeline.tiles import Box
+
+ARRAYS, NOTHING, TABLE = ".safetensors", ".background", ".parquet"
+"""How files end: arrays; a tile without anything in it; rows of cells."""
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The working folder of an image.
+
+    Parameters
+    ----------
+    folder : Path
+        The image's folder in the results.
+    keys : Keys
+        What identifies the outcome of each stage.
+    """
+
+    folder: Path
+    keys: Keys
+
+    @property
+    def _work(self) -> Path:
+        return self.folder / "work"
+
+    def _home(self, stage: str) -> Path:
+        key = {"segment": self.keys.tiles, "measure": self.keys.cells}.get(stage, self.keys.labels)
+        return self._work / stage / key
+
+    def _path(self, stage: str, unit: int, suffix: str = ARRAYS) -> Path:
+        return self._home(stage) / f"{unit:07d}{suffix}"
+
+    def done(self, stage: str) -> set[int]:
+        """Return the numbers of the units of a stage that are done."""
+        suffixes = (ARRAYS, NOTHING, TABLE)
+        home = self._home(stage)
+        paths = home.iterdir() if home.is_dir() else ()
+        return {int(path.stem) for path in paths if path.suffix in suffixes}
+
+    def clear(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def clear_others(self) -> None:
+        """Remove what other keys have left."""
+        for folder in self._work.glob("*/*"):
+            if folder != self._home(folder.parent.name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def write_tile(self, unit: int, found: Candidates | None) -> None:
+        """Write what a tile's window shows; None for one that shows background only."""
+        if found is None:
+            self.mark("segment", unit, NOTHING)
+        else:
+            _write(self._path("segment", unit), found.to_arrays())
+
+    def read_tile(self, unit: int) -> Candidates:
+        """Return what a tile's window shows.
+
+        Raises
+        ------
+        CellsegError
+            If the file is damaged; it is removed, so that the next run makes it anew.
+        """
+        if self._path("segment", unit, NOTHING).is_file():
+            return Candidates.none()
+        return Candidates.from_arrays(_read(self._path("segment", unit)))
+
+    def count_background(self) -> int:
+        """Return the number of tiles that show background only."""
+        return sum(1 for _ in self._home("segment").glob(f"*{NOTHING}"))
+
+    def write_completed(self, unit: int, found: Candidates) -> None:
+        """Write the cells of a block that no tile saw whole."""
+        extent = extent_of(found) if len(found) else None
+        facts = {"extent": [extent.y0, extent.x0, extent.y1, extent.x1]} if extent else {}
+        _write(self._path("complete", unit), found.to_arrays(), facts)
+
+    def read_completed(self, unit: int) -> Candidates:
+        """Return the cells of a block that no tile saw whole."""
+        return Candidates.from_arrays(_read(self._path("complete", unit)))
+
+    def completed_extents(self, first: int, blocks: int) -> dict[int, Box]:
+        """Return the box around the completed cells of each block that has some.
+
+        Parameters
+        ----------
+        first, blocks : int
+            Unit of a plane's first block, and how many there are.
+        """
+        found = {n: _facts(self._path("complete", first + n)) for n in range(blocks)}
+        return {n: Box(*facts["extent"]) for n, facts in found.items() if "extent" in facts}
+
+    def write_decided(self, unit: int, decided: Decided) -> None:
+        """Write the cells of a block, and the masks that no tile holds."""
+        extra = {f"extra_{name}": array for name, array in decided.extra.to_arrays().items()}
+        ys = decided.cells.centres[:, 0]
+        facts = {"low": float(ys[0]), "high": float(ys[-1])} if len(ys) else {}
+        _write(self._path("decide", unit), decided.cells.to_arrays() | extra, facts)
+
+    def read_extra(self, unit: int) -> Candidates:
+        """Return the cells of a block whose masks no tile holds."""
+        names = Candidates.none().to_arrays()
+        found = _read(self._path("decide", unit), [f"extra_{name}" for name in names])
+        return Candidates.from_arrays({name: found[f"extra_{name}"] for name in names})
+
+    def decided(self, unit: int, plane: int) -> DecidedBlock | None:
+        """Return the cells of a block, to be read in parts, or None if there are none."""
+        path = self._path("decide", unit)
+        facts = _facts(path)
+        return DecidedBlock(path, plane, facts["low"], facts["high"]) if facts else None
+
+    def write_run(self, number: int, cells: Cells) -> None:
+        """Write a run of cells, in the order of their labels."""
+        facts = {
+            "planes": [int(cells.plane[0]), int(cells.plane[-1])] if len(cells) else [0, -1],
+            "low": int(cells.boxes[:, 0].min(initial=2**31 - 1)),
+            "high": int(cells.boxes[:, 2].max(initial=0)),
+        }
+        _write(self._path("run", number), cells.to_arrays(), facts)
+
+    def read_run(self, number: int) -> Cells:
+        """Return a run of cells."""
+        return Cells.from_arrays(_read(self._path("run", number)))
+
+    def runs_near(self, plane: int, region: Box) -> list[int]:
+        """Return the numbers of the runs that may hold cells in a region of a plane."""
+        near = []
+        for number in range(self.runs or 0):
+            facts = _facts(self._path("run", number))
+            first, last = facts["planes"]
+            low, high = facts["low"], facts["high"]
+            if first <= plane <= last and low < region.y1 and high > region.y0:
+                near.append(number)
+        return near
+
+    @property
+    def _ordered(self) -> Path:
+        return self._home("order") / "runs.json"
+
+    def write_runs(self, count: int) -> None:
+        """Note that all runs are written."""
+        write_json(self._ordered, {"runs": count})
+
+    @property
+    def runs(self) -> int | None:
+        """Number of runs, None if they are not all written."""
+        try:
+            return int(json.loads(self._ordered.read_text(encoding="utf-8"))["runs"])
+        except (*DAMAGED, TypeError):
+            return None
+
+    def restart(self, stage: str) -> None:
+        """Forget what was done in a stage."""
+        shutil.rmtree(self._home(stage), ignore_errors=True)
+
+    def mark(self, stage: str, unit: int, suffix: str = NOTHING) -> None:
+        """Note that a unit is done that leaves nothing to read here."""
+        path = self._path(stage, unit, suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def write_rows(self, number: int, rows: pa.Table) -> None:
+        """Write the measured rows of a run."""
+        write_table(self._path("measure", number, TABLE), [rows], rows.schema)
+
+    def rows_path(self, number: int) -> Path:
+        """Return where the measured rows of a run lie."""
+        return self._path("measure", number, TABLE)
+
+
+@dataclass(frozen=True)
+class DecidedBlock:
+    """Cells of a block of a plane on disk; see `cellseg.pipeline.order.SortedCells`."""
+
+    path: Path
+    plane: int
+    low: float
+    high: float
+
+    def between(self, y0: float, y1: float) -> Cells:
+        """Return the cells whose centre's y is at least `y0` and less than `y1`."""
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                ys = file.get_tensor("centres")[:, 0]
+                first, last = np.searchsorted(ys, (y0, y1)).tolist()
+                arrays = {name: file.get_slice(name)[first:last] for name in TYPES}
+        except (*DAMAGED, SafetensorError) as error:
+            raise _damaged(self.path, error) from error
+        return on_plane(Cells.from_arrays(arrays), self.plane)
+
+
+def _write(path: Path, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+    """Write arrays, and a few facts that can be read without them."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    content = save(contiguous, {"facts": json.dumps(facts or {})})
+    replace_file(path, lambda partial: partial.write_bytes(content))
+
+
+def _read(path: Path, names: list[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return all arrays of a file, or some."""
+    try:
+        if names is None:
+            return load(path.read_bytes())
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except (*DAMAGED, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the facts that a file was written with."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads(file.metadata()["facts"]))
+    except (*DAMAGED, SafetensorError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CellsegError:
+    """Remove a damaged file, so that the next run makes it anew, and say so."""
+    path.unlink(missing_ok=True)
+    return CellsegError(f"{path}: damaged ({error}), removed. Run again.")
