@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from cellseg.models.arithmetic import steady
 from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
@@ -74,7 +75,11 @@ class Detector:
         self.precision = precision
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
-        """Return the objects of each plane (C, H, W), best first; masks share no pixel."""
+        """Return the objects of each plane (C, H, W), best first; masks share no pixel.
+
+        The same bits for any number of threads and whatever other planes there are;
+        see `cellseg.models.arithmetic`.
+        """
         return [self._segment(plane) for plane in planes]
 
     def at_zoom(self, zoom: float) -> Detector:
@@ -92,6 +97,7 @@ class Detector:
         low = self.precision == "bfloat16"
         with (
             torch.inference_mode(),
+            steady(self.device),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low),
         ):
             found = self.network(image)[0]
