@@ -20,6 +20,7 @@ __all__ = [
     "FitsImage",
     "Instances",
     "Model",
+    "Placed",
     "Segmenter",
     "load_model",
 ]
@@ -50,6 +51,17 @@ class FitsImage(Protocol):
 
     def fit_image(self, sample: Sequence[NDArray[np.float32]]) -> Segmenter:
         """Return the segmenter for one image, given normalised samples (C, h, w) of it."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A model to which it matters where in the image a window lies, and that is told."""
+
+    def segment_at(
+        self, planes: Sequence[NDArray[np.float32]], corners: Sequence[tuple[int, int]]
+    ) -> list[Instances]:
+        """Return the objects of each plane, a window of an image whose first pixel is at y, x."""
         ...
 
 

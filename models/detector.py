@@ -33,7 +33,7 @@ class Detector:
     network : nn.Module
         Under the contract of `cellseg.models.mask_rcnn.MaskRCNN`; put in evaluation mode.
     stride : int
-        Planes are padded on the right and at the bottom to multiples of it.
+        Planes are padded to multiples of it.
     score, mask_threshold, min_area_px
         See `MaskRCNNSettings`.
     calibration : (float, float)
@@ -80,7 +80,18 @@ class Detector:
         The same bits for any number of threads and whatever other planes there are;
         see `cellseg.models.arithmetic`.
         """
-        return [self._segment(plane) for plane in planes]
+        return self.segment_at(planes, [(0, 0)] * len(planes))
+
+    def segment_at(
+        self, planes: Sequence[NDArray[np.float32]], corners: Sequence[tuple[int, int]]
+    ) -> list[Instances]:
+        """Return the objects of windows of an image; see `cellseg.models.Placed`.
+
+        The coarsest level of the network has a position every few px, from the
+        first one it sees. A window is padded so that the same places of the image
+        have them whichever window shows them, or other cells would be found.
+        """
+        return [self._segment(*each) for each in zip(planes, corners, strict=True)]
 
     def at_zoom(self, zoom: float) -> Detector:
         """Return the same detector, its network shared, at another magnification."""
@@ -88,10 +99,14 @@ class Detector:
         other.zoom = zoom
         return other
 
-    def _segment(self, plane: NDArray[np.float32]) -> Instances:
+    def _segment(self, plane: NDArray[np.float32], corner: tuple[int, int]) -> Instances:
         height, width = plane.shape[1:]
         seen = magnify(plane, self.zoom)
-        pads = [(0, -length % self.stride) for length in seen.shape[1:]]
+        before = [round(start * self.zoom) % self.stride for start in corner]
+        pads = [
+            (first, -(first + length) % self.stride)
+            for first, length in zip(before, seen.shape[1:], strict=True)
+        ]
         padded = np.pad(seen, [(0, 0), *pads])
         image = torch.from_numpy(padded)[None].to(self.device, memory_format=torch.channels_last)
         low = self.precision == "bfloat16"
@@ -107,7 +122,7 @@ class Detector:
         boxes = found["boxes"][kept].float().cpu().numpy()
         # Masks lie over their boxes at any resolution: pasting them is the way back.
         return separate(
-            (boxes[:, [1, 0, 3, 2]].astype(np.float64) + 0.5) / self.zoom,
+            (boxes[:, [1, 0, 3, 2]].astype(np.float64) - np.tile(before, 2) + 0.5) / self.zoom,
             found["masks"][kept, 0].float().cpu().numpy(),
             scores[keep],
             found["labels"][kept].to(torch.uint8).cpu().numpy(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellseg.models import Instances
+from cellseg.models.scale import STEPS
 from cellseg.pipeline.candidate import JOINED, RESOLVED, Candidates, Mask
 from cellseg.pipeline.tiles import Box, Grid
 
@@ -27,11 +28,15 @@ class Rules:
         Shared area over the smaller one from which two candidates are one cell.
     window_px : int
         Longest side of a window in which a large cell is predicted again.
+    depth : int
+        Px that a candidate outside its tile's core keeps from there, to count: near
+        the edge of what it sees, a network finds cells where there are none.
     """
 
     margin: int
     overlap: float
     window_px: int
+    depth: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +116,16 @@ class Completion:
         seen = joined(pieces)
         box, again = seen.box, list[Found]()
         while True:
-            window = box.grow(self.grid.halo, self.grid.plane)
+            window = _aligned(box.grow(self.grid.halo, self.grid.plane))
             if max(window.shape) > self.rules.window_px:
                 return self._numbered([seen])
             again = self._predicted(window, seen)
             cut = [found.box for found in again if found.distance < self.rules.margin]
             if not cut:
                 break
-            box = around([seen.box, *cut]).grow(max(window.shape) // 2, self.grid.plane)
+            # The margin too, or a window no larger than that might never grow.
+            more = max(window.shape) // 2 + self.rules.margin
+            box = around([seen.box, *cut]).grow(more, self.grid.plane)
         found_again = sum(f.shared(seen) for f in again) >= self.rules.overlap * seen.area
         return self._numbered(again) + ([] if found_again else self._numbered([seen]))
 
@@ -145,6 +152,11 @@ class Completion:
             Found(f.box, f.mask, f.score, f.class_, f.distance, f.seam, self.looks)
             for f in together
         ]
+
+
+def _aligned(window: Box) -> Box:
+    """Return a window that begins where magnified tiles do: see `cellseg.models.scale`."""
+    return Box(window.y0 // STEPS * STEPS, window.x0 // STEPS * STEPS, window.y1, window.x1)
 
 
 def as_candidates(found: Sequence[Found]) -> Candidates:

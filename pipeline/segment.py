@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Segmenter, load_model
+from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Placed, Segmenter, load_model
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import MaskRCNNSettings, ModelSettings
@@ -215,7 +215,7 @@ class Scene:
         pixels, signal = self._shown(plane, window)
         if signal is not None and not signal.any():
             return None
-        found = _checked(self._asked(pixels), window)
+        found = _checked(self._asked(pixels, window), window)
         if signal is not None:
             found = _on_signal(found, signal)
         return found.disjoint().shifted(window.y0, window.x0)
@@ -231,13 +231,16 @@ class Scene:
         self._check_window(pixels, t, z, window)
         return pixels, None if self.background is None else self.background.signal(wide, inside)
 
-    def _asked(self, pixels: NDArray[Any]) -> list[Instances]:
-        """Return what the model says to pixels (C, h, w) of the file."""
+    def _asked(self, pixels: NDArray[Any], window: Box) -> list[Instances]:
+        """Return what the model says to a window's pixels (C, h, w) of the file."""
         assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
         model = self.segmenter
         if isinstance(model, NamedModel):
             model = model.at_zoom(self.zoom)
-        return model.segment([self.normalisation.apply(pixels)])
+        planes = [self.normalisation.apply(pixels)]
+        if isinstance(model, Placed):
+            return model.segment_at(planes, [(window.y0, window.x0)])
+        return model.segment(planes)
 
     def read(self, t: int, z: int, window: Box) -> NDArray[np.float32]:
         """Return a window of a plane as the model gets it: its channels, normalised.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from cellseg.models import CellsegError, load_model
@@ -188,3 +190,28 @@ def test_shipped_weights_are_small_and_say_what_they_are() -> None:
         assert described.name == name
         assert described.accuracy["ap_0.5"] >= 0.80
         assert described.data_licence == "CC0"
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_a_window_shows_the_cells_of_the_whole_image_wherever_it_begins(zoom: float) -> None:
+    with resources.as_file(resources.files("cellseg.workflows") / "demo_plate") as plate:
+        pixels = tifffile.imread(plate / "IXMtest_J02_s5_w1.tif")[:400, :400].astype(np.float32)
+    plane = np.clip((pixels - pixels.min()) / (np.percentile(pixels, 99.8) - pixels.min()), 0, 1)[
+        None
+    ]
+    model = load_model(MaskRCNNSettings(), "cpu", "float32")
+    assert isinstance(model, Detector)
+    detector, y, x = model.at_zoom(zoom), 56, 72
+    (whole,) = detector.segment([plane])
+    (placed,) = detector.segment_at([plane[:, y:, x:]], [(y, x)])
+    placed = placed.shifted(y, x)
+    inside = (whole.boxes[:, :2] >= (y + 64, x + 64)).all(axis=1)
+    assert inside.sum() > 20
+    found = {
+        tuple(box): mask for box, mask in zip(placed.boxes.tolist(), placed.masks, strict=True)
+    }
+    same = [
+        np.array_equal(found.get(tuple(whole.boxes[i].tolist()), False), whole.masks[i])
+        for i in np.flatnonzero(inside)
+    ]
+    assert np.mean(same) >= 0.95
