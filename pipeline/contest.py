@@ -14,12 +14,17 @@ from cellseg.models import Instances
 from cellseg.pipeline.candidate import CUT_BY_IMAGE, INTERIOR, RESOLVED, Candidates, Mask
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.choose import components, heaviest
+from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels, spread
 from cellseg.pipeline.pool import Pool
 from cellseg.pipeline.tiles import Box
 
 LEFT = 0.5
 """A cell of which better ones from other tiles leave less than this part is a false one."""
+MORE_CELLS = 2**40
+"""More than any sum of distances."""
+ALIKE = 0.65
+"""IoU from which two candidates are two views of one outline; of a cell and a half it is less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +62,24 @@ class Decided:
 class Contest:
     """The whole candidates of a pool, and the choice among them.
 
-    Candidates with the same pixels count as one, the best of them; here such a
-    one is called a kind. Two kinds that one look at the image shows side by side
-    are two cells, however much they overlap.
+    Candidates with the same pixels count as one, the deepest in its window; here
+    such a one is called a kind. Two kinds that one look at the image shows side by
+    side are two cells, however much they overlap. Of kinds that are one cell the
+    deepest is kept if their outlines are alike: far from its edge a window shows
+    what the whole image does. Where they are not, as where one tile saw one cell and
+    another two, the set with the highest sum of score times area is, of such sets
+    that with the most cells, then the deepest.
 
     Parameters
     ----------
     pool : Pool
-    overlap : float
-        Shared area over the smaller one from which two candidates are one cell.
+    rules : Rules
     mine : bool (N,)
         Which candidates of the pool the block answers for.
     """
 
     pool: Pool
-    overlap: float
+    rules: Rules
     mine: NDArray[np.bool_]
     _visited: set[int] = field(default_factory=set, init=False)
     _gone: dict[int, bool] = field(default_factory=dict, init=False)
@@ -87,11 +95,11 @@ class Contest:
 
     @cached_property
     def best(self) -> NDArray[np.intp]:
-        """The best candidate of each kind, as its number in the pool, intp (K,)."""
-        rank = self.pool.rank[self._whole]
+        """The deepest candidate of each kind, as its number in the pool, intp (K,)."""
+        rank = self.pool.depth_rank[self._whole]
         least = np.full(self._kind.max(initial=-1) + 1, len(self.pool), np.int64)
         np.minimum.at(least, self._kind, rank)
-        best: NDArray[np.intp] = np.argsort(self.pool.rank)[least]
+        best: NDArray[np.intp] = np.argsort(self.pool.depth_rank)[least]
         return best
 
     def _any(self, of_whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -126,7 +134,7 @@ class Contest:
     def _same(self) -> NDArray[np.bool_]:
         """Which pairs are one cell."""
         smaller = self.pool.areas[self.best[self._pairs]].min(axis=1)
-        same: NDArray[np.bool_] = self._shared >= self.overlap * smaller
+        same: NDArray[np.bool_] = self._shared >= self.rules.overlap * smaller
         return same
 
     @property
@@ -135,13 +143,14 @@ class Contest:
 
     @cached_property
     def _candidates(self) -> NDArray[np.bool_]:
-        """Which kinds touch a core, or were met by something in another window, bool (K,)."""
-        known = self._any(self.pool.in_core[self._whole])
-        known |= np.bincount(self._kind, minlength=len(known)) > 1
-        known[self._conflicts] = True
-        for kind in np.flatnonzero(~known).tolist():
-            known[kind] = self._met_by_a_piece(kind)
-        return known
+        """Which kinds touch their tile's core, or lie deep and met something, bool (K,)."""
+        inside = self._any(self.pool.in_core[self._whole])
+        met = np.bincount(self._kind, minlength=len(inside)) > 1
+        met[self._conflicts] = True
+        deep = ~inside & (self.pool.distances[self.best] >= self.rules.depth)
+        for kind in np.flatnonzero(deep & ~met).tolist():
+            met[kind] = self._met_by_a_piece(kind)
+        return inside | (deep & met)
 
     def _met_by_a_piece(self, kind: int) -> bool:
         """Whether a cut candidate of another window is mostly the same."""
@@ -153,7 +162,7 @@ class Contest:
         pairs = np.stack([np.full(len(pieces), node), pieces], axis=1)
         shared = shared_pixels(pool.boxes, pool.mask, pairs)
         smaller = np.minimum(pool.areas[pieces], pool.areas[node])
-        return bool((shared >= self.overlap * smaller).any())
+        return bool((shared >= self.rules.overlap * smaller).any())
 
     @cached_property
     def _groups(self) -> list[list[int]]:
@@ -165,22 +174,48 @@ class Contest:
         return components(kinds.tolist(), [(i, j) for i, j in conflicts.tolist()])
 
     @cached_property
+    def _alike(self) -> dict[int, list[int]]:
+        """For each kind, the others that are one cell with it and have much the same outline."""
+        either = self.pool.areas[self.best[self._pairs]].sum(axis=1, dtype=np.int64) - self._shared
+        alike: dict[int, list[int]] = {}
+        for i, j in self._pairs[self._same & (self._shared >= ALIKE * either)].tolist():
+            alike.setdefault(i, []).append(j)
+            alike.setdefault(j, []).append(i)
+        return alike
+
+    @cached_property
     def _chosen(self) -> NDArray[np.bool_]:
         """Which kinds are kept, bool (K,)."""
         chosen = self._candidates.copy()
-        pairs = self._conflicts.tolist()
-        inside = {
-            kind: (g, k) for g, group in enumerate(self._groups) for k, kind in enumerate(group)
-        }
-        edges: list[list[tuple[int, int]]] = [[] for _ in self._groups]
-        for i, j in pairs:
-            if i in inside and j in inside:
-                edges[inside[i][0]].append((inside[i][1], inside[j][1]))
-        for group, conflicts in zip(self._groups, edges, strict=True):
-            weights = [tuple(w) for w in self.pool.weights[self.best[group]].tolist()]
+        near: dict[int, set[int]] = {kind: set() for group in self._groups for kind in group}
+        for i, j in self._conflicts.tolist():
+            if i in near and j in near:
+                near[i].add(j)
+                near[j].add(i)
+        for group in self._groups:
             chosen[group] = False
-            chosen[[group[k] for k in heaviest(weights, conflicts)]] = True
+            views = self._deepest(group)
+            place = {kind: k for k, kind in enumerate(views)}
+            edges = [
+                (k, place[o]) for k, kind in enumerate(views) for o in near[kind] if o in place
+            ]
+            weights = [self._weight(kind) for kind in views]
+            chosen[[views[k] for k in heaviest(weights, edges)]] = True
         return chosen
+
+    def _deepest(self, group: Sequence[int]) -> list[int]:
+        """Return a group without those like a deeper one that stays, in the group's order."""
+        stays: set[int] = set()
+        for kind in sorted(group, key=lambda k: int(self.pool.depth_rank[self.best[k]])):
+            if not stays.intersection(self._alike.get(kind, ())):
+                stays.add(kind)
+        return [kind for kind in group if kind in stays]
+
+    def _weight(self, kind: int) -> tuple[int, int]:
+        """Return score times area, then one cell and its distance from the window's edge."""
+        node = int(self.best[kind])
+        first = int(self.pool.scores[node]) * int(self.pool.areas[node])
+        return first, MORE_CELLS + int(self.pool.distances[node])
 
     @cached_property
     def _rivals(self) -> dict[int, list[int]]:

@@ -23,6 +23,9 @@ from cellseg.pipeline.unfinished import Unfinished
 
 ROUTE = ("segment", "complete", "decide", "order", "paint", "measure", "finish")
 """All stages, in order."""
+DEPTH = 0.75
+"""Part of the halo, beyond which what is outside the core is seen as in a larger window: measured
+with the shipped network, see docs/seams.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ class Job:
         window_px = tiling.size + 2 * tiling.halo
         if settings.window_px is not None:
             window_px = round(settings.window_px / self.scene.zoom)
-        return Rules(tiling.margin, settings.overlap, window_px)
+        depth = round(DEPTH * tiling.halo)
+        return Rules(tiling.margin, settings.overlap, window_px, depth)
 
     def tile(self, plane: int) -> Callable[[int], Candidates]:
         """Return the reader of one plane's tiles; it holds the last few."""

@@ -114,19 +114,26 @@ class Pool:
         """Uint8 (N,)."""
         return self.column("seams")
 
+    @property
+    def distances(self) -> NDArray[np.int32]:
+        """Int32 (N,)."""
+        return self.column("distances")
+
     @cached_property
-    def weights(self) -> NDArray[np.int64]:
-        """Score in whole millionths or so, and distance: sums in any order agree; int64 (N, 2)."""
-        scores = np.rint(self.column("scores").astype(np.float64) * 2**20)
-        return np.stack([scores.astype(np.int64), self.column("distances")], axis=1)
+    def scores(self) -> NDArray[np.int64]:
+        """In whole millionths or so: sums in any order agree; int64 (N,)."""
+        scores = self.column("scores").astype(np.float64)
+        return np.rint(scores * 2**20).astype(np.int64)
 
     @cached_property
     def rank(self) -> NDArray[np.int64]:
-        """Place of each candidate, the heaviest 0, int64 (N,)."""
-        order = np.lexsort((self.index, self.window, -self.weights[:, 1], -self.weights[:, 0]))
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        return rank
+        """Place of each candidate by score, then distance, the best 0, int64 (N,)."""
+        return _places(self.index, self.window, -self.distances, -self.scores)
+
+    @cached_property
+    def depth_rank(self) -> NDArray[np.int64]:
+        """Place of each candidate by distance, then score, the deepest 0, int64 (N,)."""
+        return _places(self.index, self.window, -self.scores, -self.distances)
 
     @cached_property
     def seen_by(self) -> NDArray[np.int64]:
@@ -153,6 +160,14 @@ class Pool:
             low = (self.boxes[:, :2] >= (box.y0, box.x0)).all(axis=1)
             inside |= low & (self.boxes[:, 2:] <= (box.y1, box.x1)).all(axis=1)
         return inside
+
+
+def _places(*keys: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the place of each item in the order of some keys, the last one first."""
+    order = np.lexsort(keys)
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
 
 
 def overlapping(boxes: NDArray[np.int32], box: Box) -> NDArray[np.bool_]:

@@ -59,7 +59,9 @@ class Pieces:
     def left(self) -> NDArray[np.bool_]:
         """Which candidates are cut, and mostly outside the whole ones of other tiles."""
         pool, pairs = self.pool, self._pairs
-        pairs = pairs[pool.whole[pairs].any(axis=1)]
+        # Of whole ones those that may become cells: see `Contest`.
+        counts = pool.whole & (pool.in_core | (pool.distances >= self.rules.depth))
+        pairs = pairs[counts[pairs].any(axis=1)]
         piece = np.where(pool.whole[pairs[:, 0]], pairs[:, 1], pairs[:, 0])
         shared = shared_pixels(pool.boxes, pool.mask, pairs)
         most, total = np.zeros(len(pool), np.int64), np.zeros(len(pool), np.int64)
@@ -237,7 +239,7 @@ def decide(neighbours: Neighbours, block: int, rules: Rules) -> Decided:
         pool = pool.gather(neighbours.extents[block])
     contest = settled(
         pool,
-        lambda pool: Contest(pool, rules.overlap, neighbours.owner(pool.window) == block),
+        lambda pool: Contest(pool, rules, neighbours.owner(pool.window) == block),
         lambda contest: contest.rests_on,
     )
     parts = [contest.decided(neighbours.tiles, block)]

@@ -83,6 +83,7 @@ def connected(labels: Labels) -> Labels:
     margin=st.integers(1, 6),
     window=st.sampled_from([1, 48, 4096]),
     block_px=st.sampled_from([1, 60, 8192]),
+    depth=st.sampled_from([0, 0.75, 1]),
 )
 def test_exact_tiles_give_the_untiled_labels(
     seed: int,
@@ -94,10 +95,11 @@ def test_exact_tiles_give_the_untiled_labels(
     margin: int,
     window: int,
     block_px: int,
+    depth: float,
 ) -> None:
     labels = blobs(seed, shape, count, largest)
     halo = 1 + int(reach * size)
-    rules = Rules(margin=margin, overlap=0.4, window_px=window)
+    rules = Rules(margin, overlap=0.4, window_px=window, depth=int(depth * halo))
     cells, tiled = run(labels, size, halo, rules=rules, block_px=block_px)
     untiled_cells, untiled = run(labels, max(shape), halo, rules=rules)
     assert len(untiled_cells) == len(np.unique(labels[labels > 0]))
@@ -116,7 +118,9 @@ def overlapping(seed: int, shape: tuple[int, int], count: int, largest: float) -
         mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
         found.append(((0, 0), mask, random.random(), 1))
     stacked = Instances.stack(found)
-    looks = [(tuple(box), mask.tobytes()) for box, mask in zip(stacked.boxes, stacked.masks)]
+    looks = [
+        (tuple(box), mask.tobytes()) for box, mask in zip(stacked.boxes, stacked.masks, strict=True)
+    ]
     return stacked.take([i for i, look in enumerate(looks) if look not in looks[:i]])
 
 
@@ -127,9 +131,10 @@ def overlapping(seed: int, shape: tuple[int, int], count: int, largest: float) -
     count=st.integers(0, 30),
     size=st.integers(24, 64),
     block_px=st.sampled_from([1, 8192]),
+    depth=st.sampled_from([0, 3, 4]),
 )
 def test_cells_that_overlap_come_out_whole_and_once(
-    seed: int, shape: tuple[int, int], count: int, size: int, block_px: int
+    seed: int, shape: tuple[int, int], count: int, size: int, block_px: int, depth: int
 ) -> None:
     truth, margin, largest = overlapping(seed, shape, count, 10), 2, 10
 
@@ -145,7 +150,7 @@ def test_cells_that_overlap_come_out_whole_and_once(
         return Instances.stack(cut)
 
     grid = Grid(Box(0, 0, *shape), size, 2 * largest + 1 + margin)
-    rules = Rules(margin, overlap=0.4, window_px=4096)
+    rules = Rules(margin, overlap=0.4, window_px=4096, depth=depth * grid.halo // 4)
     cells = stitch(grid, rules, lambda position: seen(grid.read(position)), seen, block_px)
     found = [
         (tuple(source.boxes[i].tolist()), source.masks[i].tobytes())
@@ -271,7 +276,8 @@ def unreliable(seed: int) -> Segment:
 def test_blocks_agree_at_their_borders_whatever_the_segmenter_does(
     seed: int, size: int, halo: int, window: int
 ) -> None:
-    truth, rules = discs(seed)[:80, :80], Rules(margin=2, overlap=0.4, window_px=window)
+    truth = discs(seed)[:80, :80]
+    rules = Rules(margin=2, overlap=0.4, window_px=window, depth=halo // 2)
     whole, expected = run(truth, size, halo, unreliable(seed), rules)
     for block_px in (1, 2 * size):
         cells, painted = run(truth, size, halo, unreliable(seed), rules, block_px)
