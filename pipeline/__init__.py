@@ -2,11 +2,12 @@
 
 workflow.toml -> Workflow, config.toml -> Config
 discover      -> the images of a folder, glob or list, with well and site
-segment       tile by tile -> instances, one file a tile, the unit of resume
-stitch        instances of neighbouring tiles -> one decision for each cell
+segment       tile by tile -> candidates, one file a tile, the unit of resume
+stitch        block by block of tiles, cells that no tile saw whole are completed, all are decided
+order         cells of all blocks -> one order of position: their labels
 paint         cells -> a label image with its pyramid, region by region
-measure       labels and pixels -> one row a cell
-results       the folder that holds it all
+measure       labels and pixels -> one row a cell, run by run of labels
+finish        labels, table, picture and audit in their places: the results folder
 """
 
 from __future__ import annotations

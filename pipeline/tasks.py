@@ -157,7 +157,8 @@ def finish(job: Job, _unit: int) -> None:
         tables = (rows for path in paths for rows in row_groups(path))
         here.write_cells(keys.cells, keys.labels, tables, columns, facts)
     if scene.workflow.output.overview and not here.overview_path.is_file():
-        here.write_overview(overview(scene, here.labels), here.facts()["caption"])
+        caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
+        here.write_overview(overview(scene, here.labels), caption)
     job.work.clear()
 
 
@@ -174,7 +175,7 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     return {
         "background_tiles": background,
         "seams": audit.document,
-        "caption": audit.text,
+        "seams_text": audit.text,
         "warnings": list(audit.warnings),
     }
 
