@@ -49,6 +49,8 @@ sys.exit("; ".join(str(image.reason) for image in result.failed) or None)
 WINDOW = 2048
 OVERLAP = 2 * PITCH
 """Px that windows of the labels share, so that a cell with two labels shows."""
+STITCHING = ("complete", "decide", "order")
+"""The stages from candidates of tiles to cells with labels."""
 GROWING = (
     "cells",
     "seconds",
@@ -102,8 +104,8 @@ def measure(gigapixels: float, folder: Path, options: argparse.Namespace) -> dic
         "seconds": round(seconds, 1),
         "cpu_s": round(_cpu_of_children() - cpu, 1),
         **{f"{stage}_s": round(value, 1) for stage, value in stages.items()},
-        "stitch_s_per_million_cells": _rate(stages, "stitch", report["cells"] / 1e6),
-        "paint_s_per_100_mpx": _rate(stages, "paint", 10 * gigapixels),
+        "stitch_s_per_million_cells": _rate(stages, STITCHING, report["cells"] / 1e6),
+        "paint_s_per_100_mpx": _rate(stages, ("paint",), 10 * gigapixels),
         "peak_mb": round(watch.peaks.get(parent, 0) / 1e6, 1),
         "peak_worker_mb": max(watch.workers(watch.peaks), default=0.0),
         "unique_mb": round(watch.unique.get(parent, 0) / 1e6, 1),
@@ -123,8 +125,8 @@ def _cpu_of_children() -> float:
     return spent.children_user + spent.children_system
 
 
-def _rate(stages: dict[str, float], stage: str, amount: float) -> float | None:
-    return round(stages[stage] / amount, 2) if stage in stages and amount else None
+def _rate(stages: dict[str, float], parts: Sequence[str], amount: float) -> float | None:
+    return round(sum(stages[part] for part in parts) / amount, 2) if amount else None
 
 
 def check(slide: Slide, folder: Path, part: float) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def shared_pixels(
     ones = np.concatenate([low, high], axis=1) - np.tile(boxes[pairs[:, 0], :2], 2)
     others = np.concatenate([low, high], axis=1) - np.tile(boxes[pairs[:, 1], :2], 2)
     shared = np.zeros(len(pairs), np.int64)
-    rows = zip(pairs.tolist(), ones.tolist(), others.tolist(), strict=True)
-    for k, ((i, j), (y0, x0, y1, x1), (v0, u0, v1, u1)) in enumerate(rows):
+    columns = *pairs.T, *ones.T, *others.T
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for k, (i, j, y0, x0, y1, x1, v0, u0, v1, u1) in enumerate(rows):
         shared[k] = np.count_nonzero(mask(i)[y0:y1, x0:x1] & mask(j)[v0:v1, u0:u1])
     return shared

@@ -42,17 +42,23 @@ def paint(
     touched = np.flatnonzero(overlapping(cells.boxes, region))
     # Tile by tile, so that each tile's file is read once a region.
     touched = touched[np.argsort(cells.tile[touched], kind="stable")]
-    boxes = cells.boxes[touched]
-    low = np.maximum(boxes[:, :2], (region.y0, region.x0))
-    high = np.minimum(boxes[:, 2:], (region.y1, region.x1))
-    there = np.concatenate([low, high], axis=1) - np.tile((region.y0, region.x0), 2)
-    own = np.concatenate([low, high], axis=1) - np.tile(boxes[:, :2], 2)
-    places = zip(cells.tile[touched].tolist(), cells.index[touched].tolist(), strict=True)
-    rows = zip(places, labels[touched].tolist(), there.tolist(), own.tolist(), strict=True)
-    for (tile, index), label, (y0, x0, y1, x1), (v0, u0, v1, u1) in rows:
+    inside = overlapping_part(cells.boxes[touched], region)
+    there = inside - np.tile((region.y0, region.x0), 2)
+    own = inside - np.tile(cells.boxes[touched, :2], 2)
+    columns = cells.tile[touched], cells.index[touched], labels[touched], *there.T, *own.T
+    # Column by column: a list for each row would cost as much as painting it.
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for tile, index, label, y0, x0, y1, x1, v0, u0, v1, u1 in rows:
         mask = load(tile).mask(index)[v0:v1, u0:u1]
         np.copyto(painted[y0:y1, x0:x1], label, where=mask)
     return painted
+
+
+def overlapping_part(boxes: NDArray[np.int32], region: Box) -> NDArray[np.int32]:
+    """Return the part of each box (N, 4) that lies in a region that it overlaps."""
+    low = np.maximum(boxes[:, :2], (region.y0, region.x0))
+    high = np.minimum(boxes[:, 2:], (region.y1, region.x1))
+    return np.concatenate([low, high], axis=1).astype(np.int32)
 
 
 def halve(labels: LabelImage) -> LabelImage:
