@@ -15,6 +15,7 @@ from cellseg.pipeline.candidate import CUT_BY_IMAGE, INTERIOR, RESOLVED, Candida
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.choose import components, heaviest
 from cellseg.pipeline.complete import Rules
+from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels, spread
 from cellseg.pipeline.pool import Pool
 from cellseg.pipeline.tiles import Box
@@ -25,37 +26,6 @@ MORE_CELLS = 2**40
 """More than any sum of distances."""
 ALIKE = 0.65
 """IoU from which two candidates are two views of one outline; of a cell and a half it is less."""
-
-
-@dataclass(frozen=True, eq=False)
-class Decided:
-    """Cells of a block, and the masks among them that no tile holds."""
-
-    cells: Cells
-    extra: Candidates
-
-    @classmethod
-    def uncontested(cls, found: Candidates, tile: int, kept: NDArray[np.bool_]) -> Decided:
-        """Return the `kept` candidates of a tile as they are."""
-        index = np.flatnonzero(kept)
-        cells = Cells(
-            plane=np.zeros(len(index), np.int32),
-            tile=np.full(len(index), tile, np.int32),
-            index=index.astype(np.int32),
-            boxes=found.boxes[index],
-            centres=found.centres[index],
-            scores=found.scores[index],
-            classes=found.classes[index],
-            seam=found.seams[index],
-            digests=found.digests[index],
-        )
-        return cls(cells, Candidates.none())
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Decided]) -> Decided:
-        """Return all parts, the cells in the order of their position; the first has all extras."""
-        cells = Cells.concatenate([part.cells for part in parts])
-        return cls(cells.take(cells.order()), parts[0].extra)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,8 @@ from cellseg.pipeline.candidate import SEAMS, Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.choose import components
 from cellseg.pipeline.complete import Completion, Found, Predict, Rules, as_candidates
-from cellseg.pipeline.contest import Contest, Decided
+from cellseg.pipeline.contest import Contest
+from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels
 from cellseg.pipeline.pool import Pool, overlapping, settled
 from cellseg.pipeline.tiles import Blocks, Box, Grid

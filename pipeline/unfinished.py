@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
-from cellseg.pipeline.contest import Decided
+from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table

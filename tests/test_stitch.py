@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -355,3 +356,45 @@ def count_fused(painted: Labels, truth: Labels) -> int:
         inside = np.bincount(truth[painted == k], minlength=len(areas))
         total += int((inside[1:] > 0.5 * areas[1:]).sum() > 1)
     return total
+
+
+def seen(*objects: tuple[int, int, int, int, float]) -> Instances:
+    """Rectangles y0, x0, y1, x1 with their scores."""
+    return Instances.stack(
+        [((y0, x0), np.ones((y1 - y0, x1 - x0), bool), s, 1) for y0, x0, y1, x1, s in objects]
+    )
+
+
+def boxes_of(tiles: list[Instances], size: int, halo: int, depth: int = 0) -> list[list[int]]:
+    """Stitch tiles in a row of planes 100 px high; return the boxes of the cells."""
+    grid = Grid(Box(0, 0, min(size, 100), size * len(tiles)), size, halo)
+    rules = Rules(margin=2, overlap=0.4, window_px=4096, depth=depth)
+    cells = stitch(grid, rules, tiles.__getitem__, lambda _: Instances.empty())
+    boxes: list[list[int]] = cells.boxes.tolist()
+    return boxes
+
+
+def test_of_outlines_that_are_alike_the_deepest_wins_whatever_its_score() -> None:
+    left, right = seen((40, 85, 60, 105, 0.90)), seen((40, 84, 60, 105, 0.99))
+    assert boxes_of([left, right], 100, 40) == [[40, 85, 60, 105]]
+
+
+def test_two_halves_do_not_outweigh_a_whole_that_is_surer() -> None:
+    whole = seen((40, 85, 60, 115, 0.80))
+    halves = seen((40, 85, 60, 100, 0.75), (40, 100, 60, 115, 0.75))
+    assert boxes_of([whole, halves], 100, 40) == [[40, 85, 60, 115]]
+
+
+def test_two_cells_outweigh_one_that_covers_both_and_is_no_surer() -> None:
+    fused = seen((40, 85, 60, 115, 0.9))
+    apart = seen((40, 85, 60, 100, 0.9), (40, 100, 60, 115, 0.9))
+    assert boxes_of([fused, apart], 100, 40) == [[40, 85, 60, 100], [40, 100, 60, 115]]
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(0, 1), (30, 0)])
+def test_what_two_tiles_see_at_their_edges_counts_only_if_it_lies_deep(
+    depth: int, kept: int
+) -> None:
+    phantom = seen((10, 44, 18, 52, 0.6))
+    found = boxes_of([phantom, Instances.empty(), phantom], 40, 40, depth)
+    assert found == [[10, 44, 18, 52]] * kept

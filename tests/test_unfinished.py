@@ -10,7 +10,7 @@ import pytest
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
-from cellseg.pipeline.contest import Decided
+from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.tiles import Box, Grid
