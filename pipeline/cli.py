@@ -208,6 +208,10 @@ def _print_summary(result: Result, seconds: float) -> None:
         f"  labels    {result.folder / 'images' / '<image>' / 'labels.zarr'}\n"
         f"  pictures  {result.folder / 'images' / '<image>' / 'overview.png'}"
     )
+    background = sum(report.background_tiles for report in result.images)
+    if background:
+        tiles = sum(report.tiles for report in result.images)
+        click.echo(f"  {background} of {tiles} tiles show background only, and were left out")
     warned = [report for report in result.images if report.warnings]
     for report in warned[:SOME]:
         click.echo(f"  note: {report.name}: {'; '.join(report.warnings)}")

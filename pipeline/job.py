@@ -23,6 +23,8 @@ from cellseg.pipeline.unfinished import Unfinished
 
 ROUTE = ("segment", "complete", "decide", "order", "paint", "measure", "finish")
 """All stages, in order."""
+TOGETHER = 64
+"""Planes that are painted as one unit, where each is small."""
 DEPTH = 0.75
 """Part of the halo, beyond which what is outside the core is seen as in a larger window: measured
 with the shipped network, see docs/seams.md."""
@@ -89,10 +91,26 @@ class Job:
             "segment": lambda: self.scene.tiles,
             "complete": lambda: planes * len(self.blocks),
             "decide": lambda: planes * len(self.blocks),
-            "paint": lambda: planes * len(self.regions),
+            "paint": lambda: -(-planes // self.together) * len(self.regions),
             "measure": lambda: self.work.runs or 0,
         }
         return counts.get(stage, lambda: 1)()
+
+    @property
+    def together(self) -> int:
+        """Planes in a unit of ``paint``."""
+        return TOGETHER if len(self.regions) == 1 else 1
+
+    def painted_in(self, unit: int) -> list[tuple[int, int]]:
+        """Return the planes, and in each the position of the region, of a unit of ``paint``."""
+        first, position = divmod(unit, len(self.regions))
+        last = min((first + 1) * self.together, self.scene.planes)
+        return [(plane, position) for plane in range(first * self.together, last)]
+
+    @property
+    def seamless(self) -> bool:
+        """Whether each plane is one tile, so that there is nothing to decide."""
+        return len(self.scene.grid) == 1
 
     def missing(self, stage: str) -> list[int]:
         """Return the units of a stage that are not done, in order."""
@@ -122,4 +140,4 @@ class Job:
         if self.work.runs is not None and here.labels.started(keys.labels):
             return ROUTE[-3:]
         self.work.restart("order")
-        return ROUTE
+        return tuple(s for s in ROUTE if not (self.seamless and s in ("complete", "decide")))

@@ -14,9 +14,10 @@ import numpy as np
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.order import RUN, merged, runs
+from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.paint import paint
 from cellseg.pipeline.pool import overlapping
@@ -103,16 +104,25 @@ def _in_order(job: Job) -> Iterator[Cells]:
             yield cells_of(job.scene, rows)
         return
     for plane in range(job.scene.planes):
+        if job.seamless:
+            found = job.work.read_tile(plane)
+            cells = Decided.uncontested(found, 0, np.ones(len(found), bool)).cells
+            yield on_plane(cells.take(cells.order()), plane)
+            continue
         first = plane * len(job.blocks)
         units = range(first, first + len(job.blocks))
-        found = [job.work.decided(unit, plane) for unit in units]
-        yield from merged([block for block in found if block is not None])
+        blocks = [job.work.decided(unit, plane) for unit in units]
+        yield from merged([block for block in blocks if block is not None])
 
 
 def paint_region(job: Job, unit: int) -> None:
-    """Paint a region of the label image."""
-    plane, position = divmod(unit, len(job.regions))
-    region = job.regions.core(position)
+    """Paint a region of the label image, of several planes if they are small."""
+    for plane, position in job.painted_in(unit):
+        _paint(job, plane, job.regions.core(position))
+    job.work.mark("paint", unit)
+
+
+def _paint(job: Job, plane: int, region: Box) -> None:
     numbers = job.work.runs_near(plane, region)
     near = [_labelled(job, number, plane, region) for number in numbers]
     cells = Cells.concatenate([cells for cells, _ in near])
@@ -125,7 +135,6 @@ def paint_region(job: Job, unit: int) -> None:
 
     t, z = job.scene.plane(plane)
     job.here.labels.paint(t, z, region, lambda box: paint(cells, labels, load, box))
-    job.work.mark("paint", unit)
 
 
 def _labelled(job: Job, number: int, plane: int, region: Box) -> tuple[Cells, Any]:
