@@ -113,14 +113,23 @@ class Contest:
 
     @cached_property
     def _candidates(self) -> NDArray[np.bool_]:
-        """Which kinds touch their tile's core, or lie deep and met something, bool (K,)."""
+        """Which kinds count, bool (K,): see `Rules.depth`.
+
+        Those that touch their tile's core; of others those that lie deep and met
+        something, and the parts of one that touches its core and may be fused.
+        """
         inside = self._any(self.pool.in_core[self._whole])
         met = np.bincount(self._kind, minlength=len(inside)) > 1
         met[self._conflicts] = True
         deep = ~inside & (self.pool.distances[self.best] >= self.rules.depth)
         for kind in np.flatnonzero(deep & ~met).tolist():
             met[kind] = self._met_by_a_piece(kind)
-        return inside | (deep & met)
+        one, other = self._pairs[self._same & ~self._alike].T
+        areas = self.pool.areas[self.best]
+        part = np.zeros(len(inside), bool)
+        part[other[inside[one] & (areas[other] < areas[one])]] = True
+        part[one[inside[other] & (areas[one] < areas[other])]] = True
+        return inside | (deep & met) | part
 
     def _met_by_a_piece(self, kind: int) -> bool:
         """Whether a cut candidate of another window is mostly the same."""
@@ -144,14 +153,20 @@ class Contest:
         return components(kinds.tolist(), [(i, j) for i, j in conflicts.tolist()])
 
     @cached_property
-    def _alike(self) -> dict[int, list[int]]:
-        """For each kind, the others that are one cell with it and have much the same outline."""
+    def _alike(self) -> NDArray[np.bool_]:
+        """Which pairs have much the same outline."""
         either = self.pool.areas[self.best[self._pairs]].sum(axis=1, dtype=np.int64) - self._shared
-        alike: dict[int, list[int]] = {}
-        for i, j in self._pairs[self._same & (self._shared >= ALIKE * either)].tolist():
-            alike.setdefault(i, []).append(j)
-            alike.setdefault(j, []).append(i)
+        alike: NDArray[np.bool_] = self._shared >= ALIKE * either
         return alike
+
+    @cached_property
+    def _views(self) -> dict[int, list[int]]:
+        """For each kind, the other views of the same outline."""
+        views: dict[int, list[int]] = {}
+        for i, j in self._pairs[self._same & self._alike].tolist():
+            views.setdefault(i, []).append(j)
+            views.setdefault(j, []).append(i)
+        return views
 
     @cached_property
     def _chosen(self) -> NDArray[np.bool_]:
@@ -177,7 +192,7 @@ class Contest:
         """Return a group without those like a deeper one that stays, in the group's order."""
         stays: set[int] = set()
         for kind in sorted(group, key=lambda k: int(self.pool.depth_rank[self.best[k]])):
-            if not stays.intersection(self._alike.get(kind, ())):
+            if not stays.intersection(self._views.get(kind, ())):
                 stays.add(kind)
         return [kind for kind in group if kind in stays]
 
