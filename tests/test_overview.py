@@ -52,7 +52,8 @@ def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
     lazy = da.from_array(pixels[None, None, None], (1, 1, 1, chunk, chunk))
     image = LazyImage(lazy, ("0",), None, "shown")
     grid = Grid(Box(0, 0, *pixels.shape), size, 16)
-    return cast(Scene, SimpleNamespace(image=image, grid=grid, model_channels=(0,)))
+    about = SimpleNamespace(image=image, shape=lazy.shape, grid=grid, model_channels=(0,))
+    return cast(Scene, about)
 
 
 class NoCells:
