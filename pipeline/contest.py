@@ -12,10 +12,9 @@ from scipy import ndimage
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import CUT_BY_IMAGE, INTERIOR, RESOLVED, Candidates, Mask
-from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.choose import components, heaviest
 from cellseg.pipeline.complete import Rules
-from cellseg.pipeline.decided import Decided
+from cellseg.pipeline.decided import Decided, described
 from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels, spread
 from cellseg.pipeline.pool import Pool
 from cellseg.pipeline.tiles import Box
@@ -288,24 +287,12 @@ class Contest:
         """
         kept, pool = self._kept, self.pool
         nodes = self.best[kept]
-        seams = pool.seams[nodes]
+        cells = described(pool.column, nodes, pool.window[nodes], pool.index[nodes])
         disputed = np.isin(kept, [k for g in self._groups for k in g] + list(self._trimmed))
-        seams[disputed & np.isin(seams, (INTERIOR, CUT_BY_IMAGE))] = RESOLVED
+        cells.seam[disputed & np.isin(cells.seam, (INTERIOR, CUT_BY_IMAGE))] = RESOLVED
         own = (pool.window[nodes] >= tiles) | np.isin(kept, list(self._trimmed))
-        extra = self._extra(kept[own], seams[own])
-        tile, index = pool.window[nodes].astype(np.int32), pool.index[nodes].astype(np.int32)
-        tile[own], index[own] = -1 - block, np.arange(len(extra))
-        cells = Cells(
-            plane=np.zeros(len(kept), np.int32),
-            tile=tile,
-            index=index,
-            boxes=pool.boxes[nodes],
-            centres=pool.column("centres")[nodes],
-            scores=pool.column("scores")[nodes],
-            classes=pool.column("classes")[nodes],
-            seam=seams,
-            digests=pool.digests[nodes],
-        )
+        extra = self._extra(kept[own], cells.seam[own])
+        cells.tile[own], cells.index[own] = -1 - block, np.arange(len(extra))
         for name in ("boxes", "centres", "digests"):
             getattr(cells, name)[own] = getattr(extra, name)
         return Decided(cells, extra)

@@ -47,8 +47,9 @@ class Pool:
         grown._sets, grown._taken = dict(self._sets), dict(self._taken)
         grown._gathered = [*self._gathered, box]
         for window in self._windows(box):
-            found = grown._sets.setdefault(window, self._load(window))
-            meets = overlapping(found.boxes, box) & self._wanted(window)
+            if window not in grown._sets:
+                grown._sets[window] = self._load(window)
+            meets = overlapping(grown._sets[window].boxes, box) & self._wanted(window)
             known = grown._taken.get(window)
             grown._taken[window] = meets if known is None else known | meets
         return grown

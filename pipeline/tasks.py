@@ -52,13 +52,11 @@ class Prepare:
 
 def segment(job: Job, unit: int) -> None:
     """Find what the window of a tile shows."""
-    plane, position = divmod(unit, len(job.scene.grid))
-    found = job.scene.look(plane, job.scene.grid.read(position))
-    if found is None:
-        job.work.write_tile(unit, None)
-        return
     grid = job.scene.grid
-    job.work.write_tile(unit, Candidates.of_tile(found, grid, position, job.rules.margin))
+    plane, position = divmod(unit, len(grid))
+    found = job.scene.look(plane, grid.read(position))
+    seen = None if found is None else Candidates.of_tile(found, grid, position, job.rules.margin)
+    job.work.write_tile(unit, seen)
 
 
 def complete_block(job: Job, unit: int) -> None:

@@ -30,8 +30,9 @@ from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_ta
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.tiles import Box
 
-ARRAYS, NOTHING, TABLE = ".safetensors", ".background", ".parquet"
-"""How files end: arrays; a tile without anything in it; rows of cells."""
+ARRAYS, TABLE, NOTHING, DONE = ".safetensors", ".parquet", ".background", ".done"
+"""How files end: arrays; rows of cells; of no content, a tile without anything in it, and a unit
+whose outcome lies elsewhere."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -63,7 +64,7 @@ class Unfinished:
 
     def done(self, stage: str) -> set[int]:
         """Return the numbers of the units of a stage that are done."""
-        suffixes = (ARRAYS, NOTHING, TABLE)
+        suffixes = (ARRAYS, TABLE, NOTHING, DONE)
         home = self._home(stage)
         paths = home.iterdir() if home.is_dir() else ()
         return {int(path.stem) for path in paths if path.suffix in suffixes}
@@ -185,7 +186,7 @@ class Unfinished:
         """Forget what was done in a stage."""
         shutil.rmtree(self._home(stage), ignore_errors=True)
 
-    def mark(self, stage: str, unit: int, suffix: str = NOTHING) -> None:
+    def mark(self, stage: str, unit: int, suffix: str = DONE) -> None:
         """Note that a unit is done that leaves nothing to read here."""
         path = self._path(stage, unit, suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
