@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,15 @@ __all__ = [
     "FitsImage",
     "Instances",
     "Model",
+    "Overlap",
     "Placed",
     "Segmenter",
     "load_model",
 ]
+
+
+Overlap = Literal["resolve", "keep"]
+"""What is done where two cells claim a pixel."""
 
 
 class Segmenter(Protocol):
@@ -76,6 +81,8 @@ class Model:
     settings: type[ModelSettings]
     loader: str
     summary: str
+    overlap: Overlap = "resolve"
+    """What becomes of a pixel that two cells claim: one of them gets it, or both ``keep`` it."""
     neural: bool = True
     """Whether it computes with torch, on the configured device."""
     bytes_per_px: int = 2000

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellseg.models import Instances
+from cellseg.models.meeting import Pairs, meeting, shared_pixels, spread
 from cellseg.pipeline.candidate import CUT_BY_IMAGE, INTERIOR, RESOLVED, Candidates, Mask
 from cellseg.pipeline.choose import components, heaviest
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.decided import Decided, described
-from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels, spread
 from cellseg.pipeline.pool import Pool
 from cellseg.pipeline.tiles import Box
 

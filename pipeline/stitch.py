@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models import Instances
+from cellseg.models.meeting import Pairs, meeting, shared_pixels
 from cellseg.pipeline.candidate import SEAMS, Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.choose import components
 from cellseg.pipeline.complete import Completion, Found, Predict, Rules, as_candidates
 from cellseg.pipeline.contest import Contest
 from cellseg.pipeline.decided import Decided
-from cellseg.pipeline.meeting import Pairs, meeting, shared_pixels
 from cellseg.pipeline.pool import Pool, overlapping, settled
 from cellseg.pipeline.tiles import Blocks, Box, Grid
 

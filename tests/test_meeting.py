@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cellseg.pipeline.meeting import meeting, shared_pixels, spread
+from cellseg.models.meeting import meeting, shared_pixels, spread
 
 
 def boxes(seed: int, count: int, largest: int) -> NDArray[np.int32]:
