@@ -5,15 +5,36 @@ Nothing here imports torch, so that a workflow is checked before anything heavy 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from cellseg.models.compose_settings import ComposeSettings
+from cellseg.models.frozen import Frozen
+from cellseg.models.network_settings import (
+    CenterMaskFCOSNetwork,
+    CenterMaskNetwork,
+    Network,
+    NetworkSettings,
+)
 
-class Frozen(BaseModel):
-    """Base of every settings table: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "CenterMaskFCOSNetwork",
+    "CenterMaskFCOSSettings",
+    "CenterMaskNetwork",
+    "CenterMaskSettings",
+    "ComposeSettings",
+    "DetectorSettings",
+    "Frozen",
+    "MaskRCNNSettings",
+    "ModelSettings",
+    "NetworkSettings",
+    "Percentile",
+    "Range",
+    "ThresholdSettings",
+    "TrainSettings",
+    "Unchanged",
+]
 
 
 class ModelSettings(Frozen):
@@ -50,13 +71,10 @@ class ThresholdSettings(ModelSettings):
     )
 
 
-class MaskRCNNSettings(ModelSettings):
-    """`[model] name = "mask_rcnn"`: Mask R-CNN built for cells."""
+class DetectorSettings(ModelSettings):
+    """`[model]`: what the networks share, each with its own weights."""
 
-    name: Literal["mask_rcnn"] = "mask_rcnn"
-    weights: str = Field(
-        default="nuclei", description="A shipped name (`cellseg models`) or a .safetensors file."
-    )
+    weights: str = Field(description="A shipped name (`cellseg models`) or a .safetensors file.")
     score: float | None = Field(
         default=None,
         ge=0,
@@ -82,13 +100,46 @@ class MaskRCNNSettings(ModelSettings):
     )
 
     @model_validator(mode="after")
-    def _one_diameter(self) -> MaskRCNNSettings:
+    def _one_diameter(self) -> Self:
         if self.diameter_px is not None and self.diameter_um is not None:
             raise ValueError(
                 f"diameter_px = {self.diameter_px} and diameter_um = {self.diameter_um} are both"
                 " set. Leave one out."
             )
         return self
+
+
+class MaskRCNNSettings(DetectorSettings):
+    """`[model] name = "mask_rcnn"`: Mask R-CNN built for cells."""
+
+    name: Literal["mask_rcnn"] = "mask_rcnn"
+    weights: str = Field(
+        default="nuclei", description="A shipped name (`cellseg models`) or a .safetensors file."
+    )
+
+
+class CenterMaskSettings(DetectorSettings):
+    """`[model] name = "center_mask"`: CenterMask, for cells that overlap."""
+
+    name: Literal["center_mask"] = "center_mask"
+    weights: str = Field(
+        default="nuclei_overlap",
+        description="A shipped name (`cellseg models`) or a .safetensors file.",
+    )
+    mask_threshold: float = Field(
+        default=0.4,
+        gt=0,
+        lt=1,
+        description="A pixel is in the mask from this probability on; 0.4 as published, since it is"
+        " the product of two.",
+    )
+
+
+class CenterMaskFCOSSettings(CenterMaskSettings):
+    """`[model] name = "center_mask_fcos"`: CenterMask's masks on an FCOS detector."""
+
+    name: Literal["center_mask_fcos"] = "center_mask_fcos"  # type: ignore[assignment]
+    weights: str = Field(description="A .safetensors file; none is shipped.")
 
 
 class Percentile(Frozen):
@@ -111,55 +162,6 @@ class Unchanged(Frozen):
     """`[normalise] method = "none"`: the values as they are, as float32."""
 
     method: Literal["none"] = "none"
-
-
-class NetworkSettings(Frozen):
-    """`[network]` of a training: the shape of the Mask R-CNN, kept in its weights file."""
-
-    form: Literal["fpn", "c4"] = Field(
-        default="fpn",
-        description='"fpn": a feature pyramid; "c4": one level at stride 16, as in the first'
-        " Mask R-CNN, slower and coarser.",
-    )
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = Field(
-        default="resnet18", description="Residual network (He et al. 2016) under the pyramid."
-    )
-    stages: int = Field(
-        default=3,
-        ge=2,
-        le=4,
-        description="Residual stages under a pyramid: 3 ends at stride 16, enough for cells up to"
-        " 200 px across, and leaves out the stage with three quarters of the parameters.",
-    )
-    finest_stride: Literal[2, 4] = Field(
-        default=2,
-        description="Stride of the finest level that regions are cut from, in px; 2 for cells"
-        " from 5 px on, 4 as in the published pyramid.",
-    )
-    in_channels: int = Field(default=1, ge=1, le=16, description="Channels the network sees.")
-    classes: int = Field(default=1, ge=1, le=255, description="Kinds of object.")
-    roi: Literal["align", "pool"] = Field(
-        default="align", description="RoIAlign, or the coarser RoIPool, to cut out regions."
-    )
-    masks: bool = Field(
-        default=True, description="false: boxes only, a Faster R-CNN; its masks fill their boxes."
-    )
-    mask_classes: Literal["per_class", "agnostic"] = Field(
-        default="per_class", description="One mask a class, or one for all classes."
-    )
-    mask_loss: Literal["sigmoid", "softmax"] = Field(
-        default="sigmoid",
-        description="Masks of classes that do not compete, or that share each pixel.",
-    )
-    pyramid_channels: int = Field(default=96, ge=8, description="Width of the feature pyramid.")
-    box_features: int = Field(default=256, ge=8, description="Width of the box head.")
-    mask_channels: int = Field(default=64, ge=8, description="Width of the mask head.")
-    anchors_px: tuple[float, ...] = Field(
-        default=(6.0, 13.0, 28.0, 64.0),
-        min_length=1,
-        description="Smallest anchor of each pyramid level from stride 4 on, in px; a second"
-        " one, the square root of 2 larger, stands beside each.",
-    )
 
 
 class TrainSettings(Frozen):
@@ -196,7 +198,7 @@ class TrainSettings(Frozen):
         description="Weights to start from, a shipped name or a .safetensors file of a network of"
         " the same shape. Default: random ones.",
     )
-    network: NetworkSettings = NetworkSettings()
+    network: Network = NetworkSettings()
     normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")] = (
         Percentile()
     )
@@ -219,6 +221,14 @@ class TrainSettings(Frozen):
         description="Share of crops that are made-up fields of noise, dust and shading without"
         " cells, which teach to find nothing where there is nothing.",
     )
+    composed: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of crops that are composed of the images' own cells, which then overlap;"
+        " for models that keep overlap.",
+    )
+    compose: ComposeSettings = ComposeSettings()
     seed: int = Field(default=0, ge=0, description="Everything random follows from it.")
     validate_every: int = Field(default=500, ge=1, description="Steps between validations.")
     checkpoint_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
