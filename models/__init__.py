@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
-from cellseg.models.settings import MaskRCNNSettings, ModelSettings, ThresholdSettings
+from cellseg.models.settings import (
+    CenterMaskFCOSSettings,
+    CenterMaskSettings,
+    MaskRCNNSettings,
+    ModelSettings,
+    ThresholdSettings,
+)
 
 __all__ = [
     "MODELS",
@@ -101,6 +107,18 @@ MODELS: dict[str, Model] = {
         MaskRCNNSettings,
         "cellseg.models.detector:load",
         "Mask R-CNN built for cells; separates touching cells",
+    ),
+    "center_mask": Model(
+        CenterMaskSettings,
+        "cellseg.models.detector:load",
+        "CenterMask, cells as points; keeps cells whole where they overlap",
+        overlap="keep",
+    ),
+    "center_mask_fcos": Model(
+        CenterMaskFCOSSettings,
+        "cellseg.models.detector:load",
+        "CenterMask on an FCOS detector; for weights of your own",
+        overlap="keep",
     ),
 }
 

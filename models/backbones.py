@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, pad
 from torchvision.models import resnet18, resnet34, resnet50, resnet101
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from cellseg.models.settings import NetworkSettings
+from cellseg.models.network_settings import CenterMaskFCOSNetwork, NetworkSettings
 
 RESNETS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
@@ -55,7 +55,7 @@ class ResNetFPN(nn.Module):
     convolved at that size, which would cost more than the whole rest.
     """
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings | CenterMaskFCOSNetwork) -> None:
         super().__init__()
         width = settings.pyramid_channels
         self.stem = stem(settings.in_channels)
@@ -85,10 +85,10 @@ class ResNetFPN(nn.Module):
         levels: dict[str, Tensor] = self.pyramid(features)
         if self.fine is None:
             return levels
-        return {"fine": _twice(levels["0"]) + self.fine(first), **levels}
+        return {"fine": twice(levels["0"]) + self.fine(first), **levels}
 
 
-def _twice(level: Tensor) -> Tensor:
+def twice(level: Tensor) -> Tensor:
     """Return a level (B, C, h, w) at half its stride, position k at position 2 k.
 
     A strided convolution with odd kernel and padding reads around pixel

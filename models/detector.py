@@ -1,4 +1,4 @@
-"""Any detector under torchvision's contract as a `Segmenter`: padding, pasting, touching cells."""
+"""Any detector under torchvision's contract as a `Segmenter`: padding, pasting, shared pixels."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import nn
+from torch import Tensor, nn
 
+from cellseg.models import MODELS, Overlap
 from cellseg.models.arithmetic import steady
 from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
-from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.networks import build, stride_of
 from cellseg.models.scale import magnify, zoom_for
-from cellseg.models.settings import MaskRCNNSettings
-from cellseg.models.weights import Card, check_fit, find_weights, load_tensors, read_card
+from cellseg.models.settings import DetectorSettings
+from cellseg.models.weights import check_fit, find_weights, load_tensors, read_card
 
+Masks = Sequence[NDArray[np.float32]] | NDArray[np.float32]
 SHARED = 0.5
 """An object that loses more than this part of its area to better ones is a second guess at them."""
-NETWORKS: dict[str, type[nn.Module]] = {"mask_rcnn": MaskRCNN}
 
 
 class Detector:
-    """A detector with box-sized masks, used on planes of any size.
+    """A detector used on planes of any size.
 
     Parameters
     ----------
     network : nn.Module
-        Under the contract of `cellseg.models.mask_rcnn.MaskRCNN`; put in evaluation mode.
+        Under the contract of `cellseg.models.mask_rcnn.MaskRCNN` or that of
+        `cellseg.models.center_mask.CenterMask`; put in evaluation mode.
     stride : int
         Planes are padded to multiples of it.
+    overlap : str
+        What is done where two cells claim a pixel: ``resolve`` or ``keep``.
     score, mask_threshold, min_area_px
-        See `MaskRCNNSettings`.
+        See `DetectorSettings`.
     calibration : (float, float)
         See `Card`.
     diameter_px : float
@@ -51,6 +55,7 @@ class Detector:
         network: nn.Module,
         stride: int,
         *,
+        overlap: Overlap = "resolve",
         score: float = 0.5,
         mask_threshold: float = 0.5,
         min_area_px: int = 10,
@@ -65,6 +70,7 @@ class Detector:
             set_least_score(raw_score(score, calibration))
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         self.stride = stride
+        self.overlap = overlap
         self.score = score
         self.mask_threshold = mask_threshold
         self.min_area_px = min_area_px
@@ -75,7 +81,9 @@ class Detector:
         self.precision = precision
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
-        """Return the objects of each plane (C, H, W), best first; masks share no pixel.
+        """Return the objects of each plane (C, H, W), best first.
+
+        Their masks share pixels only where `overlap` is ``keep``.
 
         The same bits for any number of threads and whatever other planes there are;
         see `cellseg.models.arithmetic`.
@@ -118,18 +126,24 @@ class Detector:
             found = self.network(image)[0]
         scores = calibrated(found["scores"].float().cpu().numpy(), self.calibration)
         keep = scores >= self.score
-        kept = torch.from_numpy(keep).to(found["scores"].device)
-        boxes = found["boxes"][kept].float().cpu().numpy()
+        kept = np.flatnonzero(keep).tolist()
         # Masks lie over their boxes at any resolution: pasting them is the way back.
-        return separate(
-            (boxes[:, [1, 0, 3, 2]].astype(np.float64) - np.tile(before, 2) + 0.5) / self.zoom,
-            found["masks"][kept, 0].float().cpu().numpy(),
+        over = found.get("mask_boxes", found["boxes"]).float().cpu().numpy()[kept]
+        corners = np.tile(before, 2)
+        return RULES[self.overlap](
+            (over[:, [1, 0, 3, 2]].astype(np.float64) - corners + 0.5) / self.zoom,
+            [_plain(found["masks"][index]) for index in kept],
             scores[keep],
-            found["labels"][kept].to(torch.uint8).cpu().numpy(),
+            found["labels"].to(torch.uint8).cpu().numpy()[kept],
             (height, width),
             mask_threshold=self.mask_threshold,
             min_area_px=self.min_area_px,
         )
+
+
+def _plain(mask: Tensor) -> NDArray[np.float32]:
+    """Return the probabilities (h, w) of a mask, with or without an axis of length 1 before."""
+    return np.asarray(mask.float().cpu().numpy().reshape(mask.shape[-2:]), np.float32)
 
 
 def paste(
@@ -141,7 +155,7 @@ def paste(
     ----------
     box : (y0, x0, y1, x1)
         In px with fractions; pixel i reaches from i to i + 1.
-    mask : float32 (S, S)
+    mask : float32 (R, S)
         Probabilities over the box.
     shape : (H, W)
         Size of the plane; what lies outside is left out.
@@ -154,11 +168,11 @@ def paste(
         Bilinear between the centres of the mask's cells; may be empty.
     """
     corner, weights = [], []
-    for low, high, length in zip(box[:2], box[2:], shape, strict=True):
+    for low, high, length, size in zip(box[:2], box[2:], shape, mask.shape, strict=True):
         first = max(int(np.ceil(low - 0.5)), 0)
         last = min(int(np.floor(high - 0.5)) + 1, length)
         corner.append(first)
-        weights.append(_bilinear(np.arange(first, last), low, high, mask.shape[0]))
+        weights.append(_bilinear(np.arange(first, last), low, high, size))
     return corner[0], corner[1], np.asarray(weights[0] @ mask @ weights[1].T, np.float32)
 
 
@@ -172,7 +186,7 @@ def _bilinear(pixels: NDArray[np.intp], low: float, high: float, size: int) -> N
 
 def separate(
     boxes: NDArray[np.float64],
-    masks: NDArray[np.float32],
+    masks: Masks,
     scores: NDArray[np.float32],
     classes: NDArray[np.uint8],
     shape: tuple[int, int],
@@ -189,12 +203,12 @@ def separate(
     Parameters
     ----------
     boxes : float64 (N, 4) as y0, x0, y1, x1 in px
-    masks : float32 (N, S, S), probabilities over each box
+    masks : N arrays, float32 (R, S), probabilities over each box
     scores : float32 (N,)
     classes : uint8 (N,)
     shape : (H, W) of the plane
     mask_threshold, min_area_px
-        See `MaskRCNNSettings`.
+        See `DetectorSettings`.
     """
     best = np.zeros(shape, np.float32)
     owner = np.full(shape, -1, np.int32)
@@ -221,6 +235,34 @@ def separate(
     return Instances.stack(found)
 
 
+def whole(
+    boxes: NDArray[np.float64],
+    masks: Masks,
+    scores: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    shape: tuple[int, int],
+    *,
+    mask_threshold: float,
+    min_area_px: int,
+) -> Instances:
+    """Turn detections of overlapping cells into instances, each whole, whatever others cover.
+
+    Best scores come first; of each object, its largest piece is kept. Parameters
+    are those of `separate`.
+    """
+    found = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        y, x, probability = paste(boxes[index].tolist(), masks[index], shape)
+        mask = _largest_piece(probability >= mask_threshold)
+        if np.count_nonzero(mask) >= min_area_px:
+            found.append(((y, x), mask, float(scores[index]), int(classes[index])))
+    return Instances.stack(found)
+
+
+RULES = {"resolve": separate, "keep": whole}
+"""What is done where two cells claim a pixel."""
+
+
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest part of a mask that hangs together, the first of equals."""
     pieces, count = ndimage.label(mask)
@@ -229,12 +271,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax(), bool)
 
 
-def build(card: Card) -> nn.Module:
-    """Return the network that a card describes, with random weights."""
-    return NETWORKS[card.architecture](card.network)
-
-
-def load(settings: MaskRCNNSettings, device: str, precision: str) -> Detector:
+def load(settings: DetectorSettings, device: str, precision: str) -> Detector:
     """Return the detector whose weights `settings` name.
 
     Raises
@@ -245,7 +282,7 @@ def load(settings: MaskRCNNSettings, device: str, precision: str) -> Detector:
     path = find_weights(settings.weights)
     card = read_card(path)
     check_fit(settings, card, path)
-    network = build(card)
+    network = build(card.network)
     try:
         network.load_state_dict(load_tensors(path))
     except RuntimeError as error:
@@ -255,7 +292,8 @@ def load(settings: MaskRCNNSettings, device: str, precision: str) -> Detector:
         ) from error
     return Detector(
         network,
-        network.get_submodule("backbone").stride,  # type: ignore[arg-type]
+        stride_of(network),
+        overlap=MODELS[settings.name].overlap,
         score=card.score if settings.score is None else settings.score,
         calibration=card.calibration,
         diameter_px=card.diameter_px,

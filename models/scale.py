@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
-from cellseg.models.settings import MaskRCNNSettings
+from cellseg.models.settings import DetectorSettings
 from cellseg.models.weights import Card
 
 STEPS = 8
@@ -45,7 +45,7 @@ def nearest_zoom(factor: float) -> float:
     return min(max(round(factor * STEPS) / STEPS, SMALLEST), LARGEST)
 
 
-def zoom_for(card: Card, settings: MaskRCNNSettings) -> float:
+def zoom_for(card: Card, settings: DetectorSettings) -> float:
     """Return the magnification of images whose cells have the diameter that `settings` gives.
 
     1 where it gives none.

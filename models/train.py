@@ -12,10 +12,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
+from cellseg.models import MODELS
 from cellseg.models.dataset import Crops, Sample
 from cellseg.models.detector import Detector
 from cellseg.models.errors import CellsegError
-from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.networks import build, stride_of
 from cellseg.models.settings import TrainSettings
 from cellseg.models.weights import find_weights, load_tensors, read_card
 
@@ -62,7 +63,7 @@ class Trainer:
         self.precision = precision
         self.count = 0
         torch.manual_seed(settings.seed)
-        self.network = MaskRCNN(settings.network).to(device)
+        self.network = build(settings.network).to(device)
         self.network.to(memory_format=torch.channels_last)
         self.calibration, self.score = (1.0, 0.0), 0.5
         if settings.start is not None:
@@ -155,11 +156,14 @@ class Trainer:
         self, score: float = 0.5, calibration: tuple[float, float] = (1.0, 0.0)
     ) -> Detector:
         """Return the averaged network as a segmenter; training goes on unaffected."""
-        network = MaskRCNN(self.settings.network)
+        network = build(self.settings.network)
         network.load_state_dict(self.average)
+        model = MODELS[self.settings.network.architecture]
         return Detector(
             network,
-            network.backbone.stride,
+            stride_of(network),
+            overlap=model.overlap,
+            mask_threshold=model.settings.model_fields["mask_threshold"].default,
             score=score,
             calibration=calibration,
             device=self.device,

@@ -10,14 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from cellseg.models.errors import CellsegError, nearest
-from cellseg.models.settings import (
-    Frozen,
-    MaskRCNNSettings,
-    NetworkSettings,
-    Percentile,
-    Range,
-    Unchanged,
-)
+from cellseg.models.frozen import Frozen
+from cellseg.models.network_settings import Network
+from cellseg.models.settings import DetectorSettings, Percentile, Range, Unchanged
 
 ZOO = Path(__file__).parent
 KEY = "cellseg"
@@ -28,7 +23,7 @@ class Card(Frozen):
 
     architecture: str = Field(description="Name of the model in `MODELS`.")
     name: str = Field(description="Name of these weights.")
-    network: NetworkSettings
+    network: Network
     normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")]
     diameter_px: float = Field(description="Median diameter of the cells it was trained on, in px.")
     score: float = Field(description="Score from which on an object is reported, calibrated.")
@@ -92,7 +87,7 @@ def read_card(path: Path) -> Card:
         ) from error
 
 
-def check_fit(settings: MaskRCNNSettings, card: Card, path: Path) -> None:
+def check_fit(settings: DetectorSettings, card: Card, path: Path) -> None:
     """Refuse weights of another architecture, or for another number of channels.
 
     Raises

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg.models import CellsegError
 from cellseg.models.scale import LARGEST, SMALLEST, estimate_diameter
-from cellseg.models.settings import MaskRCNNSettings
+from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.segment import NamedModel, Scene
 from cellseg.pipeline.tiles import Box
 
@@ -51,7 +51,7 @@ def given_px(scene: Scene) -> float | None:
         If it is in um and the image's pixel size is unknown.
     """
     settings = scene.workflow.model
-    if not isinstance(settings, MaskRCNNSettings):
+    if not isinstance(settings, DetectorSettings):
         return None
     if settings.diameter_um is None:
         return None if settings.diameter_px == "auto" else settings.diameter_px
@@ -133,7 +133,7 @@ class Diameter:
 
     Parameters
     ----------
-    settings : MaskRCNNSettings
+    settings : DetectorSettings
         They ask for it.
     trained_px : float
         Diameter of the cells that the model was trained on.
@@ -143,7 +143,7 @@ class Diameter:
         What "auto" came to; None before.
     """
 
-    settings: MaskRCNNSettings
+    settings: DetectorSettings
     trained_px: float
     scenes: tuple[Scene, ...]
     estimated: Estimated | None = None

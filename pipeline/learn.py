@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cellseg.models.dataset import composed_samples
 from cellseg.models.settings import TrainSettings
 from cellseg.models.train import Trainer
 from cellseg.models.weights import Card, read_card, save_weights
@@ -73,6 +74,9 @@ class Learning:
     def __init__(self, settings: TrainSettings, config: Config, *, fresh: bool = False) -> None:
         self.settings = settings
         self.training, self.validation = read_samples(settings)
+        if settings.composed:
+            # What is learned of overlap must show, and set the threshold, too.
+            self.validation += composed_samples(self.validation, settings, len(self.validation))
         self.folder = Path(settings.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         device = config.torch_device()
@@ -156,7 +160,7 @@ class Learning:
         settings = self.settings
         files = {"images", "labels", "class_images", "validation", "output"}
         return Card(
-            architecture="mask_rcnn",
+            architecture=settings.network.architecture,
             name=settings.name,
             network=settings.network,
             normalise=settings.normalise,

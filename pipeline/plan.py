@@ -9,13 +9,13 @@ import uuid
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from cellseg.models import MODELS, CellsegError, Segmenter
+from cellseg.models import MODELS, CellsegError, Overlap, Segmenter
 from cellseg.models.scale import nearest_zoom
-from cellseg.models.settings import MaskRCNNSettings
+from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
@@ -25,7 +25,7 @@ from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
 
-FORMAT = 3
+FORMAT = 4
 """Counts up when the same input and workflow would give other files."""
 
 
@@ -85,7 +85,7 @@ class Plan:
     def diameter(self) -> Diameter | None:
         """How large the cells are taken to be, if the workflow asks for it."""
         settings, trained_px = self.workflow.model, self.model.get("trained_diameter_px")
-        if not isinstance(settings, MaskRCNNSettings) or trained_px is None:
+        if not isinstance(settings, DetectorSettings) or trained_px is None:
             return None
         if settings.diameter_px is None and settings.diameter_um is None:
             return None
@@ -142,7 +142,8 @@ def plan(
     column_types(workflow.measure.groups, ())  # names a group that is not known
     model, own = _describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
-    identity = _digest(own, workflow.normalise, workflow.tiling, channels)
+    overlap = _overlap(workflow, segmenter)
+    identity = _digest(own, workflow.normalise, workflow.tiling, channels, overlap)
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
@@ -155,7 +156,7 @@ def plan(
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             image = opened(source)
             about = image.pixels.shape, image.channels, image.voxel
-            scene = Scene(source, workflow, image_segmenter, key, *about)
+            scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.model_channels
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
@@ -195,7 +196,7 @@ def _describe(
             _check_pickles(segmenter)
     else:
         model = workflow.model.model_dump(mode="json")
-        if isinstance(workflow.model, MaskRCNNSettings):
+        if isinstance(workflow.model, DetectorSettings):
             from cellseg.models.weights import check_fit, find_weights, read_card
             from cellseg.models.weights import fingerprint as weights_fingerprint
 
@@ -212,6 +213,19 @@ def _describe(
         return model, {"key": model["key"]}
     # However it was given, the diameter counts as it is in each image's px: see `_sized`.
     return model, {k: v for k, v in model.items() if k not in ("diameter_px", "diameter_um")}
+
+
+def _overlap(workflow: Workflow, segmenter: Segmenter | None) -> Overlap:
+    """Return what is done where two cells claim a pixel: the model says so."""
+    if segmenter is None:
+        return MODELS[workflow.model.name].overlap
+    overlap = getattr(segmenter, "overlap", "resolve")
+    if overlap not in get_args(Overlap):
+        raise CellsegError(
+            f"segmenter {type(segmenter).__qualname__}: overlap is {overlap!r}; it must be"
+            " 'resolve' (a pixel goes to one cell, as without it) or 'keep' (cells may overlap)."
+        )
+    return cast(Overlap, overlap)
 
 
 def _check_pickles(segmenter: Segmenter) -> None:

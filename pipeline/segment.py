@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.models import MODELS, CellsegError, FitsImage, Instances, Placed, Segmenter, load_model
+from cellseg.models import (
+    MODELS,
+    CellsegError,
+    FitsImage,
+    Instances,
+    Overlap,
+    Placed,
+    Segmenter,
+    load_model,
+)
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.scale import Zooms
-from cellseg.models.settings import MaskRCNNSettings, ModelSettings
+from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
@@ -48,7 +57,7 @@ class NamedModel:
 @lru_cache(maxsize=1)
 def _loaded(model: NamedModel) -> Segmenter:
     settings = model.settings
-    if isinstance(settings, MaskRCNNSettings):
+    if isinstance(settings, DetectorSettings):
         # Each scene has its own magnification, and all share the network.
         settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
     if not MODELS[settings.name].neural:
@@ -92,6 +101,8 @@ class Scene:
         Typical diameter of its cells, if it is known.
     zoom : float
         Magnification at which the model sees the image; see `cellseg.models.scale`.
+    overlap : "resolve" or "keep"
+        What is done where two of the model's cells claim a pixel.
     normalisation : Normalisation or None
         Set by `prepare`.
     background : Background or None
@@ -108,6 +119,7 @@ class Scene:
     voxel: Voxel | None = None
     diameter_px: float | None = None
     zoom: float = 1.0
+    overlap: Overlap = "resolve"
     normalisation: Normalisation | None = None
     background: Background | None = None
 
@@ -199,8 +211,8 @@ class Scene:
     def look(self, plane: int, window: Box) -> Instances | None:
         """Return what the model finds in a window of a plane, boxes in px of the plane.
 
-        Masks share no pixel. What it finds on nothing but background is left
-        out, as it is where the model is not asked.
+        Masks share no pixel, unless overlap is kept. What it finds on nothing but
+        background is left out, as it is where the model is not asked.
 
         Returns
         -------
@@ -218,7 +230,8 @@ class Scene:
         found = _checked(self._asked(pixels, window), window)
         if signal is not None:
             found = _on_signal(found, signal)
-        return found.disjoint().shifted(window.y0, window.x0)
+        found = found.disjoint() if self.overlap == "resolve" else _distinct(found)
+        return found.shifted(window.y0, window.x0)
 
     def _shown(self, plane: int, window: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Return the pixels (C, h, w) of a window, and where they show more than background."""
@@ -285,6 +298,17 @@ def _on_signal(found: Instances, signal: NDArray[np.bool_]) -> Instances:
     boxes = zip(found.boxes.tolist(), found.masks, strict=True)
     on = [bool((mask & signal[y0:y1, x0:x1]).any()) for (y0, x0, y1, x1), mask in boxes]
     return found if all(on) else found.take(np.flatnonzero(on))
+
+
+def _distinct(found: Instances) -> Instances:
+    """Return the objects without doubles: of equal masks that of the highest score, then the first.
+
+    Two cells are not told apart by anything if not by their pixels.
+    """
+    best: dict[tuple[bytes, bytes], int] = {}
+    for index in np.argsort(-found.scores, kind="stable").tolist():
+        best.setdefault((found.boxes[index].tobytes(), found.masks[index].tobytes()), index)
+    return found if len(best) == len(found) else found.take(sorted(best.values()))
 
 
 def _checked(found: Sequence[Instances], window: Box) -> Instances:

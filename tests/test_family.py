@@ -16,7 +16,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_pool
 from torchvision.ops.poolers import LevelMapper
 
-from cellseg.models.backbones import Stage5, _twice, stage_channels
+from cellseg.models.backbones import Stage5, stage_channels, twice
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector, load
 from cellseg.models.mask_rcnn import MaskRCNN
@@ -260,7 +260,7 @@ def test_boxes_go_to_the_levels_of_torchvisions_roi_align(finest: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5)])
 def test_a_level_made_finer_has_position_k_at_2k(shape: tuple[int, int]) -> None:
     y, x = torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij")
-    finer = _twice((3 * y - 5 * x)[None, None])[0, 0]
+    finer = twice((3 * y - 5 * x)[None, None])[0, 0]
     # The last row and column lie beyond the last position, whose value they repeat.
     rows, columns = (torch.arange(2.0 * n).clamp(max=2 * n - 2) / 2 for n in shape)
     assert torch.allclose(finer, 3 * rows[:, None] - 5 * columns, atol=1e-5)
