@@ -58,7 +58,7 @@ from benchmarks.variants import Variant, chosen, contrasts
 from cellseg.models.dataset import Sample
 from cellseg.models.errors import CellsegError
 from cellseg.models.mask_rcnn import MaskRCNN
-from cellseg.models.settings import TrainSettings
+from cellseg.models.settings import NetworkSettings, TrainSettings
 from cellseg.models.train import Trainer
 from cellseg.pipeline.samples import read_samples
 from cellseg.pipeline.score import Score
@@ -156,13 +156,14 @@ def one_run(
     device: str,
 ) -> dict[str, Any]:
     """Train one variant with one seed and measure it."""
-    trainer = Trainer(settings, samples, device)
+    trainer, shape = Trainer(settings, samples, device), settings.network
+    assert isinstance(shape, NetworkSettings)
     parameters = sum(each.numel() for each in trainer.network.parameters())
     pace = train(name, trainer)
-    network = MaskRCNN(settings.network)
+    network = MaskRCNN(shape)
     network.load_state_dict(trainer.average)
     measured = measure(network, evaluated, device)
-    figures = figures_of(measured, settings.network.masks)
+    figures = figures_of(measured, shape.masks)
     shown = " / ".join("-" if figures[key] is None else f"{figures[key]:.3f}" for key in FIGURES)
     print(f"{name}: AP of masks 0.5 / 0.75 / 0.9, of boxes 0.5 / 0.75: {shown}", flush=True)
     sides = {"masks": measured.masks, "boxes": measured.boxes}

@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 
 from cellseg.models.dataset import Sample
 from cellseg.models.detector import Detector
-from cellseg.models.instances import Instances
+from cellseg.models.layers import from_layers
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.pipeline.score import Score, match, pool
 
@@ -76,12 +76,13 @@ def measure(network: MaskRCNN, samples: Sequence[Sample], device: str) -> Measur
         start = time.perf_counter()
         detectors[SCORES[0]].segment([sample.image])
         seconds += time.perf_counter() - start
-        true = Instances.from_labels(sample.labels).boxes[:, [1, 0, 3, 2]] - 0.5
+        true = from_layers(sample.labels).boxes[:, [1, 0, 3, 2]] - 0.5
         (found,) = once.found
         for score, detector in detectors.items():
             (instances,) = detector.segment([sample.image])
-            height, width = sample.labels.shape
-            masks[score].append(match(instances.to_labels((height, width)), sample.labels, IOUS))
+            (truth,) = sample.labels
+            height, width = truth.shape
+            masks[score].append(match(instances.to_labels((height, width)), truth, IOUS))
             kept = found["boxes"][found["scores"] >= score].cpu().numpy()
             boxes[score].append(match_boxes(kept, true))
     return Measured(

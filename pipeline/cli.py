@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.export import EXPORTERS, HELP
 
 if TYPE_CHECKING:
     from cellseg.pipeline.plan import Plan
@@ -285,6 +286,10 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
 
     AP is TP / (TP + FP + FN) over all cells, at IoU 0.5 to 0.9; files of the
     same name belong together.
+
+    Where cells overlap, give either side as a TIFF stack with a plane for each
+    cell, as a COCO file, or as label layers. A second table then shows the
+    recall of true cells by the share of their area that others cover.
     """
     import json
 
@@ -295,27 +300,31 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
         return
-    click.echo(_table(found.table()))
+    click.echo(found.text)
     for side, names_left in (("LABELS", found.unpaired_labels), ("TRUTH", found.unpaired_truth)):
         for name in names_left[:SOME]:
             click.echo(f"  only in {side}: {name}", err=True)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Return rows as aligned text."""
+@main.command(help=HELP)
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--to", "form", required=True, metavar="|".join(EXPORTERS), help="The format.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File or folder to write. Default: in RESULTS, named as above.",
+)
+def export(results: Path, form: str, output: Path | None) -> None:
+    """Write the cells of RESULTS, the folder of a run, for other programs."""
+    from cellseg.pipeline.export import Export
 
-    def written(value: object) -> str:
-        return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    lines = [list(rows[0]), *([written(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    going = Export(results, form, output)
+    with _progress("images", len(going.images)) as show:
+        for done, name in enumerate(going.steps(), 1):
+            show(done, name, None)
+    images = len(going.images)
+    click.echo(f"{images} image{'s' * (images != 1)} in {going.output}")
 
 
 @main.command()

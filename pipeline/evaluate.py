@@ -1,31 +1,32 @@
-"""Label images on disk against their truth: which belong together, and how they score."""
+"""Cells on disk against their truth: which files belong together, and how they score."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.masks import Masks, MaskSource, find_masks, is_mask_file, read_pair, stem_of
+from cellseg.pipeline.recall import ShareRecall, recall_by_share, recall_without_overlap
 from cellseg.pipeline.score import THRESHOLDS, Score, match, pool
 
 ALL = "(all)"
 """In the table, the name of all images together."""
+RECALL_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """The scores of one pair of label images, one per threshold."""
+    """The scores of one pair of files, one per threshold."""
 
     name: str
     labels: Path
     truth: Path
     scores: tuple[Score, ...]
+    recall: tuple[ShareRecall, ...]
+    """By class of share, at `RECALL_IOU`."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,50 @@ class Evaluation:
         """The scores over all cells of all images."""
         return pool(image.scores for image in self.images)
 
+    @property
+    def recall(self) -> list[ShareRecall]:
+        """The recall over all true cells by class of share; empty if hardly any are covered.
+
+        That is, if none is covered to more than a tenth by other true cells.
+        """
+        pooled = pool(image.recall for image in self.images)
+        return pooled if any(each.cells for each in pooled[1:]) else []
+
+    def recall_table(self) -> list[dict[str, Any]]:
+        """Return a row for each image and class of share, and last those of ``(all)`` images."""
+        if not self.recall:
+            return []
+        groups = [(image.name, image.recall) for image in self.images]
+        groups.append((ALL, tuple(self.recall)))
+        return [{"image": name, **each.row()} for name, recall in groups for each in recall]
+
     def table(self) -> list[dict[str, str | float]]:
         """Return a row for each image and threshold, and last those of ``(all)`` images."""
         groups = [(image.name, image.scores) for image in self.images]
         groups.append((ALL, tuple(self.pooled)))
         return [{"image": name, **score.row()} for name, scores in groups for score in scores]
 
+    @property
+    def text(self) -> str:
+        """The tables in words."""
+        tables = [_aligned(self.table())]
+        if rows := self.recall_table():
+            what = "by share of the true cell's area under other true cells"
+            tables.append(f"Recall at IoU {RECALL_IOU} {what}\n{_aligned(rows)}")
+        return "\n\n".join(tables)
+
     def document(self) -> dict[str, Any]:
         """Return the same as one object for JSON."""
         return {
             "pooled": [score.row() for score in self.pooled],
+            "recall_by_share": [each.row() for each in self.recall],
             "images": [
                 {
                     "image": image.name,
                     "labels": str(image.labels),
                     "truth": str(image.truth),
                     "scores": [score.row() for score in image.scores],
+                    "recall_by_share": [each.row() for each in image.recall if self.recall],
                 }
                 for image in self.images
             ],
@@ -70,14 +99,15 @@ def evaluate_paths(
     thresholds: Sequence[float] = THRESHOLDS,
     names: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Score label images on disk.
+    """Score cells on disk.
 
     Parameters
     ----------
     labels, truth : Path
-        A label image (TIFF or OME-Zarr), a folder of them, or a results
-        folder of cellseg. Two images are a pair whatever they are called; in
-        folders images pair by name without suffix, letter by letter.
+        What `cellseg.pipeline.masks.find_masks` reads: label images, masks of
+        cells that overlap, a folder of them, or a results folder of cellseg.
+        Two files of one image are a pair whatever they are called; in folders
+        images pair by name without suffix, letter by letter.
     thresholds : sequence of float
         See `match`.
     names : sequence of str, optional
@@ -88,8 +118,8 @@ def evaluate_paths(
     CellsegError
         If nothing pairs, a name is on neither side, or a pair cannot be scored.
     """
-    own, true = find_label_images(labels), find_label_images(truth)
-    if _is_image(labels) and _is_image(truth):
+    own, true = find_masks(labels), find_masks(truth)
+    if is_mask_file(labels) and is_mask_file(truth) and len(own) == len(true) == 1:
         true = dict(zip(own, true.values(), strict=True))
     wanted = own.keys() | true.keys()
     if names is not None:
@@ -108,69 +138,28 @@ def evaluate_paths(
     )
 
 
-def find_label_images(path: Path) -> dict[str, Path]:
-    """Return the label images at `path`, by name without suffix, as `evaluate_paths` finds them.
+def _aligned(rows: list[dict[str, Any]]) -> str:
+    """Return rows as aligned text."""
 
-    Raises
-    ------
-    CellsegError
-        If there is none, or two have one name.
-    """
-    if _is_image(path):
-        return {_stem(path.name): path}
-    if not path.is_dir():
-        raise CellsegError(
-            f"{path}: no such label image or folder. Give TIFF or OME-Zarr label images,"
-            " a folder of them, or a results folder of cellseg."
-        )
-    found = _of_results(path)
-    for file in () if found else sorted(path.iterdir()):
-        if not _is_image(file):
-            continue
-        name = _stem(file.name)
-        if name in found:
-            raise CellsegError(
-                f"{path}: {found[name].name} and {file.name} have one name. Remove one of them."
-            )
-        found[name] = file
-    if not found:
-        raise CellsegError(
-            f"{path}: no label images. Give TIFF or OME-Zarr label images, a folder of them,"
-            " or a results folder of cellseg."
-        )
-    return found
+    def written(value: object) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
 
-
-def _of_results(folder: Path) -> dict[str, Path]:
-    """Return the label images of a results folder; of its last run only those that are done."""
-    found = {file.parent.name: file for file in sorted(folder.glob("images/*/labels.zarr"))}
-    if not (folder / "run.json").is_file():
-        return found
-    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    done = {image["name"] for image in document["images"] if image["state"] == "done"}
-    return {name: file for name, file in found.items() if name in done}
-
-
-def _is_image(path: Path) -> bool:
-    """Whether `path` is one image in a format that cellseg reads."""
-    from cellseg.pipeline.image import reader_of
-
-    return path.exists() and reader_of(path) is not None
-
-
-def _stem(name: str) -> str:
-    """Return a file name without its suffix, `.ome` before it included."""
-    from cellseg.pipeline.image import READERS
-
-    stem, dot, suffix = name.rpartition(".")
-    if f"{dot}{suffix.lower()}" not in READERS:
-        return name
-    return stem[:-4] if stem.lower().endswith(".ome") else stem
+    lines = [list(rows[0]), *([written(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def _select(names: Sequence[str], known: set[str]) -> set[str]:
     """Return the known names among which each of `names` must be."""
-    wanted = {_stem(name) for name in names}
+    wanted = {stem_of(name) for name in names}
     unknown = sorted(wanted - known)
     if unknown:
         raise CellsegError(
@@ -186,19 +175,30 @@ def _examples(names: Iterable[str]) -> str:
     return ", ".join(first[:2]) + (f" and {len(first) - 2} more" if len(first) > 2 else "")
 
 
-def _score_pair(name: str, labels: Path, truth: Path, thresholds: Sequence[float]) -> ImageScores:
+def _score_pair(
+    name: str, labels: MaskSource, truth: MaskSource, thresholds: Sequence[float]
+) -> ImageScores:
     """Read and score one pair."""
-    own, true = _read(labels), _read(truth)
     try:
-        scores = match(own, true, thresholds)
+        scores, recall = _score(*read_pair(labels, truth), thresholds)
     except CellsegError as error:
-        raise CellsegError(f"{labels} against {truth}: {error}") from error
-    return ImageScores(name, labels, truth, tuple(scores))
+        raise CellsegError(f"{labels.path} against {truth.path}: {error}") from error
+    return ImageScores(name, labels.path, truth.path, scores, recall)
 
 
-def _read(path: Path) -> NDArray[Any]:
-    """Return a label image without the axes of length 1 that precede its rows."""
-    from cellseg.pipeline.image import open_image
-
-    pixels = np.asarray(open_image(path).pixels)
-    return pixels.squeeze(tuple(axis for axis in range(pixels.ndim - 2) if pixels.shape[axis] == 1))
+def _score(
+    own: Masks, true: Masks, thresholds: Sequence[float]
+) -> tuple[tuple[Score, ...], tuple[ShareRecall, ...]]:
+    """Return the scores and the recall by share of one pair."""
+    if own.shape != true.shape:
+        raise CellsegError(
+            f"labels {own.shape} and truth {true.shape} differ in shape."
+            " Give masks of the same plane or volume; a TIFF with a plane for each cell holds"
+            " 0 and one other value."
+        )
+    one, other = own.label_image(), true.label_image()
+    if one is None or other is None:
+        found, cells = own.instances(), true.instances()
+        return tuple(match(found, cells, thresholds)), recall_by_share(found, cells, RECALL_IOU)
+    *scores, at_recall = match(one, other, [*thresholds, RECALL_IOU])
+    return tuple(scores), recall_without_overlap(at_recall)

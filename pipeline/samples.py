@@ -1,4 +1,4 @@
-"""The images of a training: read, paired with their labels and classes, held out."""
+"""The images of a training: read, paired with their cells and classes, held out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cellseg.models.dataset import Sample
 from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import decide
 from cellseg.models.settings import TrainSettings
-from cellseg.pipeline.image import Image, open_image
+from cellseg.pipeline.image import open_image, reader_of
+from cellseg.pipeline.masks import MaskSource, find_masks, stem_of
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.tiles import Box
 
@@ -27,12 +28,13 @@ def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
     """
     samples = []
     for number, (images, labels) in enumerate(zip(settings.images, settings.labels, strict=True)):
-        truths = _by_name(labels)
+        truths = _truths(labels)
         classes = _by_name(settings.class_images[number]) if settings.class_images else {}
         for field in discover([Path(images)], None):
-            if field.name not in truths:
+            truth = truths.get(field.name, truths.get(stem_of(field.path.name)))
+            if truth is None:
                 raise CellsegError(f"{field.path}: no label image of that name in {labels}.")
-            sample = _read_sample(settings, field.path, truths[field.name])
+            sample = _read_sample(settings, field.path, truth)
             if settings.class_images:
                 where = settings.class_images[number]
                 if field.name not in classes:
@@ -55,6 +57,15 @@ def median_diameter(samples: Sequence[Sample]) -> float:
     areas = [np.bincount(sample.labels.ravel())[1:] for sample in samples]
     pixels = np.concatenate(areas)
     return float(np.median(2 * np.sqrt(pixels[pixels > 0] / np.pi)))
+
+
+def _truths(given: str) -> dict[str, MaskSource]:
+    """Return the masks of a folder or file, by the image's name."""
+    folder = Path(given)
+    images = not folder.is_dir() or any(reader_of(path) is not None for path in folder.iterdir())
+    if folder.suffix.lower() != ".json" and images:
+        return {name: MaskSource(path) for name, path in _by_name(given).items()}
+    return find_masks(folder)
 
 
 def _by_name(folder: str) -> dict[str, Path]:
@@ -82,7 +93,7 @@ def _held_out(settings: TrainSettings, names: Sequence[str]) -> set[str]:
     return listed
 
 
-def _read_sample(settings: TrainSettings, image_path: Path, label_path: Path) -> Sample:
+def _read_sample(settings: TrainSettings, image_path: Path, truth: MaskSource) -> Sample:
     """Read one image, normalised as the network will see it, and its labels."""
     image = open_image(image_path)
     channels = settings.network.in_channels
@@ -91,28 +102,41 @@ def _read_sample(settings: TrainSettings, image_path: Path, label_path: Path) ->
             f"{image_path}: has {len(image.channels)} channel(s), the network sees {channels}."
             " Set network.in_channels."
         )
-    pixels = image.read(0, 0, Box(0, 0, *image.pixels.shape[3:]), range(channels))
-    labels = _read_labels(label_path, image)
+    times, _, depth, *shape = image.pixels.shape
+    pixels = image.read(0, 0, Box(0, 0, *shape), range(channels))
+    labels, classes = truth.read(times * depth).label_layers()
+    if labels.shape[1:] != (*shape,):
+        raise _misfit(truth.path, labels.shape[1:], (*shape,))
     normalised = decide(settings.normalise, [pixels]).apply(pixels)
-    return Sample(image_path.stem, normalised, labels)
+    if classes is None or settings.network.classes == 1 or settings.class_images:
+        return Sample(image_path.stem, normalised, labels)
+    if classes.max() > settings.network.classes:
+        raise CellsegError(
+            f"{truth.path}: category {classes.max()} of {image_path.stem}, the network knows 1 to"
+            f" {settings.network.classes}. Set network.classes."
+        )
+    return Sample(image_path.stem, normalised, labels, classes)
 
 
-def _read_labels(path: Path, image: Image) -> NDArray[np.int32]:
-    """Read a label or class image that belongs to `image`."""
-    truth, shape = open_image(path), image.pixels.shape[3:]
-    if truth.pixels.shape[3:] != shape:
-        raise CellsegError(f"{path}: {truth.pixels.shape[3:]} px do not fit the image's {shape}.")
-    return np.asarray(truth.read(0, 0, Box(0, 0, *shape), [0])[0], np.int32)
+def _misfit(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> CellsegError:
+    return CellsegError(f"{path}: {shape} px do not fit the image's {expected}.")
+
+
+def _read_classes(path: Path, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Read the class image of an image of `shape`."""
+    shown = open_image(path)
+    if shown.pixels.shape[3:] != shape:
+        raise _misfit(path, shown.pixels.shape[3:], shape)
+    return np.asarray(shown.read(0, 0, Box(0, 0, *shape), [0])[0], np.int32)
 
 
 def _with_classes(settings: TrainSettings, sample: Sample, path: Path) -> Sample:
-    """Return a sample whose cells have the class that most of their pixels show."""
-    shown = open_image(path)
-    if shown.pixels.shape[3:] != sample.labels.shape:
-        raise CellsegError(
-            f"{path}: {shown.pixels.shape[3:]} px do not fit the image's {sample.labels.shape}."
-        )
-    values = _read_labels(path, shown)
+    """Return a sample whose cells have the class that most of their pixels show.
+
+    Where cells overlap, each has those of the class image under all of its mask.
+    """
+    shown = _read_classes(path, sample.labels.shape[1:])
+    values = np.broadcast_to(shown, sample.labels.shape)
     known = settings.network.classes
     votes = np.zeros((int(sample.labels.max()) + 1, known + 1), np.int64)
     inside = sample.labels > 0

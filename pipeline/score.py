@@ -17,15 +17,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
+from cellseg.models.instances import Instances
+from cellseg.models.meeting import meeting, shared_pixels
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Side = NDArray[Any] | Instances
 
 # Those of table 1 in Schmidt et al.
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -123,15 +126,14 @@ class Score:
         }
 
 
-def match(
-    labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
-) -> list[Score]:
-    """Score one label image.
+def match(labels: Side, truth: Side, thresholds: Sequence[float] = THRESHOLDS) -> list[Score]:
+    """Score one image.
 
     Parameters
     ----------
-    labels, truth : integer arrays of one shape
+    labels, truth : integer arrays of one shape, or Instances on both sides
         A plane or a volume each; 0 is background, every other value a cell.
+        Instances of one plane may overlap.
     thresholds : sequence of float
         In (0, 1].
 
@@ -146,40 +148,46 @@ def match(
     CellsegError
         If shapes differ, an image is not of integers, or a threshold is out of range.
     """
-    _check(labels, truth, thresholds)
-    rows, columns, iou, own_areas, true_areas = _overlaps(labels, truth)
+    overlaps = overlaps_of(labels, truth, thresholds)
     scores = []
     for threshold in thresholds:
-        near = iou >= threshold
-        matched = _assign(rows[near], columns[near], iou[near])
+        matched = overlaps.iou[overlaps.matched(threshold)]
         count = len(matched)
         scores.append(
             Score(
                 float(threshold),
                 count,
-                int(np.count_nonzero(own_areas[1:])) - count,
-                int(np.count_nonzero(true_areas[1:])) - count,
+                int(np.count_nonzero(overlaps.own_areas[1:])) - count,
+                int(np.count_nonzero(overlaps.true_areas[1:])) - count,
                 fsum(matched),  # exact, so the numbering of the cells changes no bit
             )
         )
     return scores
 
 
-def best_overlap(labels: NDArray[Any], truth: NDArray[Any]) -> Floats:
+def best_overlap(labels: Side, truth: Side) -> Floats:
     """Return, for each label in increasing order, its highest IoU with a true cell, (N,).
 
-    Parameters and errors are those of `match`.
+    Parameters and errors are those of `match`; of Instances, in their order.
     """
-    _check(labels, truth, ())
-    rows, _, iou, areas, _ = _overlaps(labels, truth)
-    best = np.zeros(len(areas))
-    np.maximum.at(best, rows, iou)
-    return best[1:][areas[1:] > 0]
+    overlaps = overlaps_of(labels, truth)
+    best = np.zeros(len(overlaps.own_areas))
+    np.maximum.at(best, overlaps.rows, overlaps.iou)
+    return best[1:][overlaps.own_areas[1:] > 0]
 
 
-def pool(scores: Iterable[Sequence[Score]]) -> list[Score]:
+class Adds(Protocol):
+    """What adds up over images."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+Pooled = TypeVar("Pooled", bound=Adds)
+
+
+def pool(scores: Iterable[Sequence[Pooled]]) -> list[Pooled]:
     """Add the scores of several images, threshold by threshold; of none, return none."""
-    pooled: list[Score] = []
+    pooled: list[Pooled] = []
     for image in scores:
         pooled = [a + b for a, b in zip(pooled, image, strict=True)] if pooled else list(image)
     return pooled
@@ -198,6 +206,10 @@ def _check(labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float
             f"labels {labels.shape} and truth {truth.shape} differ in shape."
             " Give label images of the same plane or volume."
         )
+    _check_thresholds(thresholds)
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
     for threshold in thresholds:
         if not 0 < threshold <= 1:
             raise CellsegError(
@@ -205,13 +217,60 @@ def _check(labels: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float
             )
 
 
-def _overlaps(
-    labels: NDArray[Any], truth: NDArray[Any]
-) -> tuple[Integers, Integers, Floats, Integers, Integers]:
-    """Return the pairs that share a pixel, their IoU, and the areas of the two sides' cells.
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """The pairs of a label and a true cell that share a pixel.
 
-    Pairs are a label and a true cell, each by its number of `_number`, sorted by both.
+    Parameters
+    ----------
+    rows, columns : int64 (P,)
+        Label and true cell of each pair, by their rank from 1 on; sorted by both.
+    iou : float64 (P,)
+        Their IoU.
+    own_areas, true_areas : int64 (N + 1,), (M + 1,)
+        Pixels of each label and true cell, by rank; the first is no cell.
     """
+
+    rows: Integers
+    columns: Integers
+    iou: Floats
+    own_areas: Integers
+    true_areas: Integers
+
+    def matched(self, threshold: float) -> Integers:
+        """Return the pairs that are chosen at an IoU threshold, by their index."""
+        near = np.flatnonzero(self.iou >= threshold)
+        chosen: Integers = near[_assign(self.rows[near], self.columns[near], self.iou[near])]
+        return chosen
+
+
+def overlaps_of(labels: Side, truth: Side, thresholds: Sequence[float] = ()) -> Overlaps:
+    """Return how labels and true cells overlap; parameters and errors are those of `match`."""
+    if isinstance(labels, Instances) and isinstance(truth, Instances):
+        _check_thresholds(thresholds)
+        return _overlaps_of_instances(labels, truth)
+    if isinstance(labels, Instances) or isinstance(truth, Instances):
+        raise TypeError("labels and truth must both be arrays, or both Instances")
+    _check(labels, truth, thresholds)
+    return _overlaps_of_images(labels, truth)
+
+
+def _overlaps_of_instances(labels: Instances, truth: Instances) -> Overlaps:
+    """Return the overlaps of objects, each with its whole mask."""
+    masks = labels.masks + truth.masks
+    boxes = np.concatenate([labels.boxes, truth.boxes])
+    pairs = meeting(boxes)
+    pairs = pairs[(pairs[:, 0] < len(labels)) & (pairs[:, 1] >= len(labels))]
+    shared = shared_pixels(boxes, masks.__getitem__, pairs)
+    pairs, shared = pairs[shared > 0], shared[shared > 0]
+    rows, columns = pairs[:, 0] + 1, pairs[:, 1] + 1 - len(labels)
+    own_areas, true_areas = (np.append(0, side.areas()) for side in (labels, truth))
+    iou = shared / (own_areas[rows] + true_areas[columns] - shared)
+    return Overlaps(rows, columns, iou, own_areas, true_areas)
+
+
+def _overlaps_of_images(labels: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
+    """Return the overlaps of label images."""
     own, true, lengths = _runs(labels, truth)
     own_areas, true_areas = np.bincount(own, lengths, 1), np.bincount(true, lengths, 1)
     both = (own > 0) & (true > 0)
@@ -219,7 +278,7 @@ def _overlaps(
     shared = np.bincount(inverse, lengths[both], minlength=len(keys))
     rows, columns = np.divmod(keys, len(true_areas))
     iou = shared / (own_areas[rows] + true_areas[columns] - shared)
-    return rows, columns, iou, own_areas.astype(np.int64), true_areas.astype(np.int64)
+    return Overlaps(rows, columns, iou, own_areas.astype(np.int64), true_areas.astype(np.int64))
 
 
 def _runs(labels: NDArray[Any], truth: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
@@ -244,8 +303,8 @@ def _number(values: NDArray[Any]) -> Integers:
     return number
 
 
-def _assign(rows: Integers, columns: Integers, iou: Floats) -> Floats:
-    """Return the IoU of the pairs in the best one-to-one choice among the given pairs.
+def _assign(rows: Integers, columns: Integers, iou: Floats) -> Integers:
+    """Return the indices of the pairs in the best one-to-one choice among the given pairs.
 
     Parameters
     ----------
@@ -255,14 +314,14 @@ def _assign(rows: Integers, columns: Integers, iou: Floats) -> Floats:
         Their IoU.
     """
     alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
-    rest = ~alone
-    if not rest.any():
-        return iou
+    rest = np.flatnonzero(~alone)
+    if not len(rest):
+        return np.arange(len(rows))
     chosen = _assign_contested(_number(rows[rest] + 1), _number(columns[rest] + 1), iou[rest])
-    return np.concatenate([iou[alone], chosen])
+    return np.concatenate([np.flatnonzero(alone), rest[chosen]])
 
 
-def _assign_contested(rows: Integers, columns: Integers, iou: Floats) -> Floats:
+def _assign_contested(rows: Integers, columns: Integers, iou: Floats) -> Integers:
     """Do the work of `_assign` for rows and columns that are numbered from 1 without a gap."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
@@ -278,5 +337,5 @@ def _assign_contested(rows: Integers, columns: Integers, iou: Floats) -> Floats:
     )
     row, column = min_weight_full_bipartite_matching(graph)
     key = (row * width + column)[column < width]
-    chosen: Floats = iou[np.searchsorted((rows - 1) * width + columns - 1, key)]
+    chosen: Integers = np.searchsorted((rows - 1) * width + columns - 1, key)
     return chosen

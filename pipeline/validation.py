@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.models import Instances, Segmenter
+from cellseg.models import Segmenter
 from cellseg.models.calibrate import Calibration, calibrated, fit
 from cellseg.models.dataset import Sample
+from cellseg.models.layers import from_layers
 from cellseg.pipeline.score import Score, best_overlap, match, pool
 
 THRESHOLDS = (0.5, 0.75, 0.9)
@@ -62,12 +63,11 @@ def quality(accuracy: dict[str, float]) -> float:
 
 
 def validate(segmenter: Segmenter, samples: Sequence[Sample]) -> tuple[Score, ...]:
-    """Return the accuracy on `samples`, at the IoU of `THRESHOLDS`."""
+    """Return the accuracy on `samples`, at the IoU of `THRESHOLDS`; every mask counts whole."""
     found = []
     for sample in samples:
         (instances,) = segmenter.segment([sample.image])
-        height, width = sample.labels.shape
-        found.append(match(instances.to_labels((height, width)), sample.labels, THRESHOLDS))
+        found.append(match(instances, from_layers(sample.labels), THRESHOLDS))
     return tuple(pool(found))
 
 
@@ -97,17 +97,11 @@ def calibrate(
     scores, overlaps = [np.zeros(0, np.float32)], [np.zeros(0)]
     for sample in samples:
         (instances,) = segmenter.segment([sample.image])
-        overlaps.append(_overlap(instances, sample.labels))
+        overlaps.append(best_overlap(instances, from_layers(sample.labels)))
         scores.append(instances.scores)
     raw, iou = np.concatenate(scores), np.concatenate(overlaps)
     calibration = fit(raw, iou >= THRESHOLDS[0])
     return calibration, _best_threshold(calibrated(raw, calibration), iou, cells)
-
-
-def _overlap(instances: Instances, truth: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the highest IoU of each instance with a true cell."""
-    height, width = truth.shape
-    return best_overlap(instances.to_labels((height, width)), truth)
 
 
 def _best_threshold(scores: NDArray[np.float32], iou: NDArray[np.float64], cells: int) -> float:

@@ -101,7 +101,7 @@ def test_made_up_classes_follow_the_area() -> None:
     labels = np.zeros((20, 20), np.int32)
     for label, side in ((1, 2), (2, 5), (4, 7)):
         labels[10 * (label // 2 % 2) :, 8 * (label // 4) :][:side, :side] = label
-    sample = Sample("s", np.zeros((1, 20, 20), np.float32), labels)
+    sample = Sample("s", np.zeros((1, 20, 20), np.float32), labels[None])
     (classed,) = ablation.with_size_classes([sample], 3)
     assert classed.classes is not None
     assert classed.classes[[1, 2, 4]].tolist() == [1, 2, 3]
@@ -109,7 +109,7 @@ def test_made_up_classes_follow_the_area() -> None:
 
 
 def test_the_evaluated_images_are_spread_over_all() -> None:
-    empty = np.zeros((1, 1), np.int32)
-    samples = [Sample(str(i), empty[None].astype(np.float32), empty) for i in range(9)]
+    empty = np.zeros((1, 1, 1), np.int32)
+    samples = [Sample(str(i), empty.astype(np.float32), empty) for i in range(9)]
     assert [sample.name for sample in ablation.spread_out(samples, 3)] == ["0", "4", "8"]
     assert len(ablation.spread_out(samples, 20)) == 9

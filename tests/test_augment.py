@@ -19,7 +19,7 @@ SETTINGS = TrainSettings(images=("images",), labels=("labels",), crop_px=64, bat
 def painted(seed: int, shape: tuple[int, int] = (90, 120)) -> tuple[np.ndarray, np.ndarray]:
     """An image whose grey levels are its labels: what is apart afterwards was torn apart."""
     _, labels = cells(seed, shape=shape, count=12)
-    return labels[None].astype(np.float32), labels.astype(np.int32)
+    return labels[None].astype(np.float32), labels[None].astype(np.int32)
 
 
 @settings(max_examples=40)
@@ -30,23 +30,23 @@ def test_each_crop_shows_its_labels_where_the_image_has_them(
     image, labels = painted(seed % 5)
     crop, cut, origin = random_crop(image, labels, side, (low, 2.2), np.random.default_rng(seed))
     assert crop.shape == (1, side, side)
-    assert cut.shape == (side, side)
+    assert cut.shape == (1, side, side)
     assert crop.dtype == np.float32
     assert origin[0] == 0
     assert cut.max() < len(origin)
     assert set(origin.tolist()) <= set(np.unique(labels).tolist())
     # Grey levels between two cells are mixed where the crop was resampled, but not inside them.
-    assert np.mean(np.isclose(crop[0], origin[cut], atol=0.01)) > 0.6
+    assert np.mean(np.isclose(crop, origin[cut], atol=0.01)) > 0.6
 
 
 def test_what_a_crop_shows_beyond_the_image_is_mirrored_as_cells_of_their_own() -> None:
-    labels = np.zeros((20, 20), np.int32)
-    labels[8:12, 5:9] = 3
+    labels = np.zeros((1, 20, 20), np.int32)
+    labels[0, 8:12, 5:9] = 3
     exact = next(seed for seed in range(99) if np.random.default_rng(seed).random() < EXACT)
     crop, cut, origin = random_crop(
-        labels[None].astype(np.float32), labels, 60, (1, 1), np.random.default_rng(exact)
+        labels.astype(np.float32), labels, 60, (1, 1), np.random.default_rng(exact)
     )
-    assert np.array_equal(crop[0] > 0, cut > 0)
+    assert np.array_equal(crop > 0, cut > 0)
     assert cut.max() == 9
     assert origin[1:].tolist() == [3] * 9
 
@@ -61,13 +61,13 @@ def test_pasted_cells_touch_others_and_know_where_they_come_from() -> None:
         assert set(origin[added].tolist()) <= set(np.unique(labels).tolist())
         inside = crowded > labels.max()
         # A copy shines as its source does, but for its soft edge.
-        assert np.median(np.abs(pasted[0] - origin[crowded])[inside]) < 0.5 if inside.any() else 1
+        assert np.median(np.abs(pasted - origin[crowded])[inside]) < 0.5 if inside.any() else 1
         touched += len(added)
     assert touched > 20
 
 
 def test_an_image_without_cells_stays_without() -> None:
-    nothing = np.zeros((1, 40, 40), np.float32), np.zeros((40, 40), np.int32)
+    nothing = np.zeros((1, 40, 40), np.float32), np.zeros((1, 40, 40), np.int32)
     for seed in range(10):
         _, cut, origin = augment(*nothing, 64, (0.4, 2.2), np.random.default_rng(seed))
         assert not cut.any()
@@ -111,20 +111,20 @@ def test_classes_follow_their_cells_through_every_change() -> None:
     classes = np.zeros(labels.max() + 1, np.uint8)
     classes[1:] = 1 + np.arange(labels.max()) % 3
     # The image says the class, so the crop does too, light aside.
-    sample = Sample("a", classes[labels][None].astype(np.float32), labels.astype(np.int32), classes)
+    sample = Sample("a", classes[labels].astype(np.float32), labels, classes)
     for seed in range(12):
         random = np.random.default_rng(seed)
         crop, cut, origin = random_crop(sample.image, sample.labels, 64, (0.7, 1.5), random)
         crop, cut, origin = crowd(crop, cut, origin, random)
         for label in np.unique(cut[cut > 0]):
-            assert np.median(crop[0][cut == label]) == pytest.approx(classes[origin[label]], abs=1)
-        exact = crop[0][cut > 0] == classes[origin][cut[cut > 0]]
+            assert np.median(crop[cut == label]) == pytest.approx(classes[origin[label]], abs=1)
+        exact = crop[cut > 0] == classes[origin][cut[cut > 0]]
         assert exact.mean() > 0.6
 
 
 def test_images_with_rare_classes_are_drawn_more_often() -> None:
     _, labels = painted(3)
-    common = Sample("common", labels[None].astype(np.float32), labels.astype(np.int32))
+    common = Sample("common", labels.astype(np.float32), labels)
     rare_classes = np.ones(labels.max() + 1, np.uint8)
     rare_classes[1] = 2
     rare = Sample("rare", common.image, common.labels, rare_classes)

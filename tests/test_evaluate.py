@@ -13,7 +13,8 @@ import zarr
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.evaluate import evaluate_paths, find_label_images
+from cellseg.pipeline.evaluate import evaluate_paths
+from cellseg.pipeline.masks import find_masks
 from cellseg.pipeline.score import THRESHOLDS, Score
 
 Labels = NDArray[Any]
@@ -123,13 +124,65 @@ def test_bad_paths_are_named(tmp_path: Path) -> None:
         evaluate_paths(tmp_path / "nowhere", truth)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CellsegError, match="empty: no label images"):
-        find_label_images(tmp_path / "empty")
+        find_masks(tmp_path / "empty")
     write(labels.parent / "a.tiff", squares(1))
     with pytest.raises(CellsegError, match=r"a\.tif and a\.tiff have one name"):
-        find_label_images(labels.parent)
+        find_masks(labels.parent)
     wide = write(tmp_path / "wide.tif", np.zeros((12, 13), np.uint8))
     with pytest.raises(CellsegError, match=r"wide\.tif against .*b\.tif: .* differ in shape"):
         evaluate_paths(wide, truth)
     grey = write(tmp_path / "grey.tif", np.zeros((12, 12), np.float32))
     with pytest.raises(CellsegError, match=r"grey\.tif against .*: labels: pixels are float32"):
         evaluate_paths(grey, truth)
+
+
+def bars(folder: Path, name: str, spans: list[tuple[int, int]]) -> Path:
+    """A stack of cells of a row each."""
+    planes = np.zeros((len(spans), 6, 60), np.uint8)
+    for plane, (start, stop) in zip(planes, spans, strict=True):
+        plane[2, start:stop] = 1
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / name, planes, photometric="minisblack")
+    return folder
+
+
+def test_where_cells_overlap_recall_is_told_by_share(tmp_path: Path) -> None:
+    truth = bars(tmp_path / "truth", "a.tif", [(0, 10), (6, 16), (15, 35), (40, 50)])
+    found = bars(tmp_path / "labels", "a.tif", [(0, 10), (15, 35), (40, 50)])
+    write(truth / "b.tif", np.arange(12, dtype=np.uint8).reshape(2, 6))
+    write(found / "b.tif", np.arange(12, dtype=np.uint8).reshape(2, 6))
+    got = evaluate_paths(found, truth, [0.5, 0.9])
+    assert got.pooled[0] == Score(0.5, 14, 0, 1, 14.0)
+    # Shares: 0.4, 0.5, 0.05 and 0, and eleven cells of the image without overlap.
+    assert [(each.name, each.cells, each.matched) for each in got.recall] == [
+        ("0-10 %", 13, 13),
+        ("10-25 %", 0, 0),
+        ("25-50 %", 2, 1),
+        ("50-100 %", 0, 0),
+    ]
+    document = json.loads(json.dumps(got.document()))
+    assert document["recall_by_share"][2] == {
+        "share": "25-50 %",
+        "cells": 2,
+        "matched": 1,
+        "recall": 0.5,
+    }
+    assert document["images"][1]["recall_by_share"][0]["cells"] == 11
+    table = got.text.split("\n\n")[1].splitlines()
+    assert table[0].startswith("Recall at IoU 0.5 by share")
+    assert table[-1].split() == ["(all)", "50-100", "%", "0", "0", "-"]
+
+
+def test_without_overlap_nothing_is_said_of_it(tmp_path: Path) -> None:
+    labels = write(tmp_path / "a.tif", squares(3))
+    got = evaluate_paths(labels, labels, [0.5])
+    assert (got.recall, got.recall_table(), len(got.text.split("\n\n"))) == ([], [], 1)
+    assert got.document()["recall_by_share"] == []
+    assert got.images[0].scores == (Score(0.5, 3, 0, 0, 3.0),)
+
+
+def test_a_stack_of_another_plane_is_refused(tmp_path: Path) -> None:
+    truth = bars(tmp_path, "a.tif", [(0, 10), (6, 16)]) / "a.tif"
+    labels = write(tmp_path / "b.tif", squares(3))
+    with pytest.raises(CellsegError, match=r"\(12, 12\) and truth \(6, 60\) differ in shape"):
+        evaluate_paths(labels, truth)

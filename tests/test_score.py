@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.score import Score, match, pool
+from cellseg.models.instances import Instances
+from cellseg.pipeline.score import Score, best_overlap, match, pool
+from synthetic import discs
 
 Labels = NDArray[Any]
 
@@ -170,3 +172,51 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     with pytest.raises(CellsegError, match=message):
         match(labels, truth, thresholds)
+
+
+def planes(cells: Instances, shape: tuple[int, int]) -> Labels:
+    drawn = np.zeros((len(cells), *shape), bool)
+    for plane, (y0, x0, y1, x1), mask in zip(drawn, cells.boxes, cells.masks, strict=True):
+        plane[y0:y1, x0:x1] = mask
+    return drawn
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 5), st.integers(0, 5), low_and_high)
+def test_cells_that_overlap_are_matched_by_their_whole_masks(
+    seed: int, count: int, true_count: int, threshold: float
+) -> None:
+    own, true = discs(seed, (30, 34), count), discs(seed + 1, (30, 34), true_count)
+    table = np.zeros((len(own), len(true)))
+    for (i, a), (j, b) in itertools.product(
+        enumerate(planes(own, (30, 34))), enumerate(planes(true, (30, 34)))
+    ):
+        table[i, j] = np.count_nonzero(a & b) / np.count_nonzero(a | b)
+    (score,) = match(own, true, [threshold])
+    count, total = best(table, threshold)
+    assert score.true_positive == count
+    assert score.matched_iou == pytest.approx(total, abs=1e-9)
+    assert score.true_positive + score.false_positive == len(own)
+    assert score.true_positive + score.false_negative == len(true)
+    assert best_overlap(own, true) == pytest.approx(table.max(axis=1, initial=0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(small, small)
+def test_objects_without_overlap_score_as_their_label_images(labels: Labels, truth: Labels) -> None:
+    own, true = Instances.from_labels(labels), Instances.from_labels(truth)
+    assert match(own, true) == match(labels, truth)
+    assert best_overlap(own, true).tolist() == best_overlap(labels, truth).tolist()
+
+
+def test_what_lies_under_another_cell_is_found_too() -> None:
+    cells = Instances.stack([((0, 0), np.ones((6, 6), bool), 1.0, 1)] * 3)
+    assert match(cells, cells, [0.9]) == [Score(0.9, 3, 0, 0, 3.0)]
+    assert match(cells.take([0]), cells, [0.9]) == [Score(0.9, 1, 0, 2, 1.0)]
+
+
+def test_the_two_sides_must_be_of_one_kind() -> None:
+    with pytest.raises(TypeError, match="both"):
+        match(Instances.empty(), np.zeros((2, 2), int))
+    with pytest.raises(CellsegError, match="threshold 2 is out of range"):
+        match(Instances.empty(), Instances.empty(), [2])

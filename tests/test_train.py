@@ -36,7 +36,7 @@ def samples() -> list[Sample]:
             mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= 36
             labels[mask & (labels == 0)] = label
         image = (labels > 0) + 0.1 * random.standard_normal(labels.shape)
-        made.append(Sample(f"image{seed}", image[None].astype(np.float32), labels))
+        made.append(Sample(f"image{seed}", image[None].astype(np.float32), labels[None]))
     return made
 
 
@@ -86,7 +86,7 @@ def test_augmented_crops_have_the_asked_size_and_keep_image_and_labels_together(
     image = (10.0 * labels)[None].astype(np.float32)
     for seed in range(8):
         random = np.random.default_rng(seed)
-        changed, cut, _ = augment(image, labels, 64, (0.7, 1.4), random)
+        changed, (cut,), _ = augment(image, labels[None], 64, (0.7, 1.4), random)
         assert changed.shape == (1, 64, 64)
         assert changed.dtype == np.float32
         assert cut.shape == (64, 64)
@@ -98,7 +98,7 @@ def test_targets_leave_out_slivers_and_count_from_one() -> None:
     labels = np.zeros((10, 12), np.int32)
     labels[2:6, 3:9] = 7
     labels[0, 0] = 9
-    goal = target(labels)
+    goal = target(labels[None])
     assert goal["boxes"].tolist() == [[2.5, 1.5, 8.5, 5.5]]
     assert goal["labels"].tolist() == [1]
     assert goal["masks"].sum() == 24

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellseg.models import Instances
 from cellseg.models.calibrate import calibrated
 from cellseg.models.dataset import Sample
+from cellseg.models.layers import to_layers
 from cellseg.pipeline.score import best_overlap
 from cellseg.pipeline.validation import (
     CHOICES,
@@ -47,7 +48,7 @@ def boastful(images: int, cells: int = 100) -> tuple[Known, list[Sample]]:
                 truth[10 * y : 10 * y + 8, 10 * x : 10 * x + 8] = cell + 1
         found.append(Instances.stack(objects))
         image = np.full((1, 100, 100), index, np.float32)
-        samples.append(Sample(f"i{index}", image, truth))
+        samples.append(Sample(f"i{index}", image, truth[None]))
     return Known(found), samples
 
 
@@ -84,3 +85,17 @@ def test_a_validation_pools_its_images_and_names_its_numbers() -> None:
     measured = Validation(scores)
     assert quality(measured.accuracy) == pytest.approx(right / 200, abs=1e-4)
     assert list(measured.accuracy) == ["ap_0.5", "ap_0.75", "ap_0.9", "f1_0.5", "pq_0.5"]
+
+
+def test_cells_that_overlap_are_validated_whole() -> None:
+    ones = np.ones((20, 20), bool)
+    deep = Instances.stack([((y, 4 * y), ones, 0.9, 1) for y in range(12)] * 9)
+    image = np.zeros((1, 40, 70), np.float32)
+    layers = to_layers(deep, (40, 70))
+    assert len(layers) > 9
+    sample = Sample("deep", image, layers)
+    assert [score.true_positive for score in validate(Known([deep]), [sample])] == [108] * 3
+    # A label image of them would show a fraction, and call most of them wrong.
+    _, threshold = calibrate(Known([deep]), [sample], ((1.0, 0.0), 0.5))
+    assert threshold in CHOICES
+    assert best_overlap(deep, deep).min() == 1
