@@ -152,7 +152,7 @@ def check(slide: Slide, folder: Path, part: float) -> dict[str, Any]:
     windows = Grid(plane, WINDOW, OVERLAP)
     chosen = np.random.default_rng(slide.seed).random(len(windows)) < part
     # Not by cellseg's own reader: what any program would read is what must be right.
-    labels = zarr.open_array(str(folder / "labels.zarr" / "0"), mode="r")
+    labels = zarr.open_array(str(folder / "labels.zarr" / "cells" / "0"), mode="r")
     boxes = [windows.read(position) for position in np.flatnonzero(chosen).tolist()]
     wrong = sum(not same_cells(np.asarray(labels[box.slices]), slide, box) for box in boxes)
     return {

@@ -2,6 +2,7 @@
 
 Its stages, in order, each in units that any worker may do, in any order: segment a
 tile; complete, then decide, the cells of a block of tiles; put all cells in order;
+where cells may overlap, find what they share in a region, and lay all of them in layers;
 paint a region; measure a run of labels; finish. What is done is told by its files.
 """
 
@@ -13,18 +14,28 @@ from functools import cached_property, lru_cache
 
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
-from cellseg.pipeline.labels import regions
 from cellseg.pipeline.plan import Keys
+from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD
-from cellseg.pipeline.tiles import Blocks, Grid
+from cellseg.pipeline.tiles import Blocks, Box, Grid
 from cellseg.pipeline.unfinished import Unfinished
 
-ROUTE = ("segment", "complete", "decide", "order", "paint", "measure", "finish")
+ROUTE = (
+    "segment",
+    "complete",
+    "decide",
+    "order",
+    "share",
+    "layer",
+    "paint",
+    "measure",
+    "finish",
+)
 """All stages, in order."""
 TOGETHER = 64
-"""Planes that are painted as one unit, where each is small."""
+"""Planes that are looked at as one unit of ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
 """Part of the halo, beyond which what is outside the core is seen as in a larger window: measured
 with the shipped network, see docs/seams.md."""
@@ -77,7 +88,9 @@ class Job:
         if settings.window_px is not None:
             window_px = round(settings.window_px / self.scene.zoom)
         depth = round(DEPTH * tiling.halo)
-        return Rules(tiling.margin, settings.overlap, window_px, depth)
+        return Rules(
+            tiling.margin, settings.overlap, window_px, depth, overlapping=self.overlapping
+        )
 
     def tile(self, plane: int) -> Callable[[int], Candidates]:
         """Return the reader of one plane's tiles; it holds the last few."""
@@ -91,6 +104,7 @@ class Job:
             "segment": lambda: self.scene.tiles,
             "complete": lambda: planes * len(self.blocks),
             "decide": lambda: planes * len(self.blocks),
+            "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
             "measure": lambda: self.work.runs or 0,
         }
@@ -98,19 +112,25 @@ class Job:
 
     @property
     def together(self) -> int:
-        """Planes in a unit of ``paint``."""
+        """Planes in a unit of ``share`` and ``paint``."""
         return TOGETHER if len(self.regions) == 1 else 1
 
-    def painted_in(self, unit: int) -> list[tuple[int, int]]:
-        """Return the planes, and in each the position of the region, of a unit of ``paint``."""
+    def regions_in(self, unit: int) -> list[tuple[int, Box]]:
+        """Return the planes, and in each the region, of a unit of ``share`` or ``paint``."""
         first, position = divmod(unit, len(self.regions))
         last = min((first + 1) * self.together, self.scene.planes)
-        return [(plane, position) for plane in range(first * self.together, last)]
+        region = self.regions.core(position)
+        return [(plane, region) for plane in range(first * self.together, last)]
 
     @property
     def seamless(self) -> bool:
         """Whether each plane is one tile, so that there is nothing to decide."""
         return len(self.scene.grid) == 1
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether cells may share pixels."""
+        return self.scene.overlap == "keep"
 
     def missing(self, stage: str) -> list[int]:
         """Return the units of a stage that are not done, in order."""
@@ -137,7 +157,10 @@ class Job:
             if here.measured_on(keys.labels):
                 return ("order", *ROUTE[-2:])
             here.labels.clear()
+        idle = {"complete", "decide"} if self.seamless else set()
+        idle |= set() if self.overlapping else {"share", "layer"}
+        route = tuple(stage for stage in ROUTE if stage not in idle)
         if self.work.runs is not None and here.labels.started(keys.labels):
-            return ROUTE[-3:]
+            return route[route.index("order") + 1 :]
         self.work.restart("order")
-        return tuple(s for s in ROUTE if not (self.seamless and s in ("complete", "decide")))
+        return route

@@ -1,8 +1,7 @@
-"""A label image on disk: OME-Zarr 0.5, sharded, with a pyramid; there only once it is whole.
+"""The labels of an image on disk: an OME-Zarr 0.5 group of label images; there only once whole.
 
-It is painted region by region, each the work of one process: a region is four
-shards of the full resolution and the one shard of the next level that lies over
-them, so no two writers ever share a file. The levels above are made at the end.
+Cells that share no pixel share a label image, ``cells``; where cells overlap, the
+others lie in ``cells_2`` and so on. All of them are painted region by region.
 """
 
 from __future__ import annotations
@@ -10,35 +9,27 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
-from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 
-from cellseg.pipeline.paint import LabelImage, halve
-from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.paint import LabelImage
+from cellseg.pipeline.pyramid import Pyramid, Shape
+from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
 
-CHUNK = 512
-SHARD = 4096
-"""Px on a side; a shard is one file."""
-REGION = 2 * SHARD
-"""Px of the full resolution on a side."""
-SMALLEST = 256
-"""The pyramid ends where both sides are at most this many px."""
+__all__ = ["LabelStore", "Shape", "layer_name"]
 
 
-Shape = tuple[int, int, int, int]
-"""(T, Z, Y, X)."""
+def layer_name(layer: int) -> str:
+    """Return the name of a layer from 0: ``cells``, ``cells_2``, ``cells_3``."""
+    return f"cells_{layer + 1}" if layer else "cells"
 
 
 @dataclass(frozen=True)
 class LabelStore:
-    """The label image of one image.
+    """The labels of one image, in layers; each cell lies whole in one of them.
 
     Parameters
     ----------
@@ -49,9 +40,14 @@ class LabelStore:
     path: Path
 
     def key(self) -> str | None:
-        """Return the key it was written with, or None if there is no whole label image."""
+        """Return the key they were written with, or None if there are no whole labels."""
         ours = self._attributes().get("cellseg", {})
         return str(ours["key"]) if "key" in ours else None
+
+    @property
+    def layers(self) -> int:
+        """Number of label images; 0 where there are none."""
+        return len(self._attributes().get("ome", {}).get("labels", ()))
 
     def _attributes(self) -> dict[str, Any]:
         if not (self.path / "zarr.json").is_file():
@@ -61,26 +57,24 @@ class LabelStore:
         except (ValueError, OSError):
             return {}
 
+    def _images(self) -> list[Pyramid]:
+        return [Pyramid(self.path / layer_name(layer)) for layer in range(self.layers)]
+
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
-        old = self._attributes()
-        (multiscale,) = old["ome"]["multiscales"]
-        axes = "".join(axis["name"] for axis in multiscale["axes"])
-        ome = _metadata(axes, len(multiscale["datasets"]), voxel_um, multiscale["name"])
-        if ome != old["ome"]:
-            zarr.open_group(self.path, mode="r+").attrs.put({**old, "ome": ome})
+        for image in self._images():
+            image.rescale(voxel_um)
 
-    def read(self, t: int, z: int, box: Box, level: int = 0) -> LabelImage:
-        """Return the labels in a box of a plane, uint32 (h, w)."""
-        array = _opened(self.path / str(level), (self.path / "zarr.json").stat().st_mtime_ns)
-        return np.asarray(array[_index(array.ndim, array.shape, t, z, box)], np.uint32)
+    def read(self, t: int, z: int, box: Box, level: int = 0, layer: int = 0) -> LabelImage:
+        """Return the labels of a layer in a box of a plane, uint32 (h, w)."""
+        return Pyramid(self.path / layer_name(layer)).read(t, z, box, level)
 
     @property
     def _unfinished(self) -> Path:
         return self.path.with_name(f"{self.path.name}.partial")
 
-    def start(self, key: str, shape: Shape, voxel_um: Voxel | None) -> None:
-        """Begin a label image: all of its arrays, without pixels.
+    def start(self, key: str, shape: Shape, voxel_um: Voxel | None, layers: int = 1) -> None:
+        """Begin the labels: all of their arrays, without pixels.
 
         Parameters
         ----------
@@ -90,27 +84,28 @@ class LabelStore:
             T and Z are left out where they are 1.
         voxel_um : (z, y, x) or None
             Size of a voxel in um.
+        layers : int
+            Number of label images; 0 if it is not known yet, to begin again.
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
-        names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
-        levels = _levels(shape[2:])
+        names = [layer_name(layer) for layer in range(layers)]
         group = zarr.create_group(self._unfinished, zarr_format=3)
-        for level, sides in enumerate(levels):
-            _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
-        ome = _metadata(f"{names}yx", len(levels), voxel_um, self.path.parent.name)
-        group.attrs.put({"ome": ome, "cellseg": {"key": key}})
+        for name in names:
+            Pyramid(self._unfinished / name).start(shape, voxel_um)
+        group.attrs.put({"ome": {"version": "0.5", "labels": names}, "cellseg": {"key": key}})
 
     def started(self, key: str) -> bool:
-        """Whether a label image of this key was begun and not finished."""
-        ours = LabelStore(self._unfinished)._attributes().get("cellseg", {})
-        return bool(ours.get("key") == key)
+        """Whether labels of this key were begun and not finished."""
+        return LabelStore(self._unfinished).key() == key
 
     def painted(self, key: str) -> LabelStore:
         """Return where the labels of this key can be read, finished or not."""
         return self if self.key() == key else LabelStore(self._unfinished)
 
-    def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
-        """Write one region of a plane: its shards, and the one over them.
+    def paint(
+        self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage], layer: int = 0
+    ) -> None:
+        """Write one region of a plane of a layer: its shards, and the one over them.
 
         Parameters
         ----------
@@ -119,146 +114,32 @@ class LabelStore:
             A core of the plane's `regions`.
         labels : callable
             Gives the labels of a box inside it.
+        layer : int
         """
-        group = zarr.open_group(self._unfinished, mode="r+")
-        full, coarser = _level(group, 0), _level(group, 1)
-        half = np.zeros([-(-side // 2) for side in region.shape], np.uint32)
-        shards = Grid(Box(0, 0, *region.shape), SHARD, 0)
-        for position in range(len(shards)):
-            box = shards.core(position)
-            painted = labels(_moved(box, region.y0, region.x0))
-            _put(full, t, z, _moved(box, region.y0, region.x0), painted)
-            y, x = box.y0 // 2, box.x0 // 2
-            quarter = halve(painted)
-            half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
-        if coarser is not None:
-            _put(
-                coarser, t, z, _moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2), half
-            )
+        Pyramid(self._unfinished / layer_name(layer)).paint(t, z, region, labels)
 
     def finish(self, times: int, depth: int) -> None:
-        """Make the upper levels, and put the label image in its place.
+        """Make the upper levels, and put the labels in their place.
 
         Parameters
         ----------
         times, depth : int
-            T and Z of its shape.
+            T and Z of their shape.
         """
-        group = zarr.open_group(self._unfinished, mode="r+")
-        for plane in range(times * depth):
-            t, z = divmod(plane, depth)
-            level = 2
-            while (coarser := _level(group, level)) is not None:
-                _halve_level(_level(group, level - 1), coarser, t, z)
-                level += 1
+        for image in LabelStore(self._unfinished)._images():
+            image.finish(times, depth)
         # A killed writer leaves its own temporary files behind.
         for left in self._unfinished.rglob("*.partial"):
             left.unlink()
-        # An old label image loses first what makes it one: a kill must not leave half of it.
-        (self.path / "zarr.json").unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._remove()
         self._unfinished.replace(self.path)
 
     def clear(self) -> None:
-        """Remove the label image, finished or not."""
+        """Remove the labels, finished or not."""
+        self._remove()
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+
+    def _remove(self) -> None:
+        # Labels lose first what makes them some: a kill must not leave half of them.
         (self.path / "zarr.json").unlink(missing_ok=True)
-        for folder in (self.path, self._unfinished):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@lru_cache(maxsize=16)
-def _opened(path: Path, _changed: int) -> zarr.Array[Any]:
-    return zarr.open_array(path, mode="r", zarr_format=3)
-
-
-def regions(plane: Box) -> Grid:
-    """Return the regions in which a plane is painted."""
-    return Grid(plane, REGION, 0)
-
-
-def _moved(box: Box, y: int, x: int) -> Box:
-    return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
-
-
-def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
-    levels = [sides]
-    while max(levels[-1]) > SMALLEST:
-        height, width = levels[-1]
-        levels.append((-(-height // 2), -(-width // 2)))
-    return levels
-
-
-def _lead(shape: Shape) -> tuple[int, ...]:
-    return tuple(length for length in shape[:2] if length > 1)
-
-
-def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> zarr.Array[Any]:
-    sides = [min(CHUNK * -(-length // CHUNK), SHARD) for length in shape[-2:]]
-    lead = (1,) * (len(shape) - 2)
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype="uint32",
-        chunks=(*lead, CHUNK, CHUNK),
-        shards=(*lead, *sides),
-        compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
-        fill_value=0,
-        dimension_names=list(axes),
-    )
-
-
-def _index(ndim: int, shape: tuple[int, ...], t: int, z: int, box: Box) -> tuple[int | slice, ...]:
-    """Return the index of a box of plane t, z in an array without axes of length 1."""
-    # With one leading axis the other of t and z is 0, so their sum is the place on it.
-    lead = {2: (), 3: (t + z,), 4: (t, z)}[ndim]
-    return *lead, slice(box.y0, min(box.y1, shape[-2])), slice(box.x0, min(box.x1, shape[-1]))
-
-
-def _level(group: zarr.Group, level: int) -> zarr.Array[Any] | None:
-    """Return the array of a level, or None beyond the last."""
-    array = group.get(str(level))
-    return array if isinstance(array, zarr.Array) else None
-
-
-def _put(array: zarr.Array[Any] | None, t: int, z: int, box: Box, labels: LabelImage) -> None:
-    """Write a whole shard; one without cells needs no file."""
-    assert array is not None  # noqa: S101 - `start` has made it
-    if labels.any():
-        array[_index(array.ndim, array.shape, t, z, box)] = labels
-
-
-def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int, z: int) -> None:
-    """Write a plane of a level, one finer shard at a time in memory."""
-    assert finer is not None  # noqa: S101 - levels have no gaps
-    shards = Grid(Box(0, 0, *coarser.shape[-2:]), SHARD, 0)
-    for position in range(len(shards)):
-        box = shards.core(position)
-        labels = np.zeros(box.shape, np.uint32)
-        parts = Grid(Box(0, 0, *box.shape), SHARD // 2, 0)
-        for part in map(parts.core, range(len(parts))):
-            wide = _moved(part, box.y0, box.x0)
-            wide = Box(2 * wide.y0, 2 * wide.x0, 2 * wide.y1, 2 * wide.x1)
-            found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
-            labels[part.slices] = halve(found.astype(np.uint32, copy=False))
-        _put(coarser, t, z, box, labels)
-
-
-def _metadata(axes: str, levels: int, voxel_um: Voxel | None, name: str) -> dict[str, Any]:
-    """Return the OME-Zarr 0.5 metadata of a label image with its levels."""
-    size = dict(zip("zyx", voxel_um or (1.0, 1.0, 1.0), strict=True))
-    unit = {"unit": "micrometer"} if voxel_um else {}
-    space: dict[str, Any] = {a: {"name": a, "type": "space", **unit} for a in "zyx"}
-    described = space | {"t": {"name": "t", "type": "time"}}
-
-    def scale(level: int) -> list[float]:
-        return [size.get(a, 1.0) * (2**level if a in "yx" else 1) for a in axes]
-
-    datasets = [
-        {
-            "path": str(level),
-            "coordinateTransformations": [{"type": "scale", "scale": scale(level)}],
-        }
-        for level in range(levels)
-    ]
-    multiscale = {"name": name, "axes": [described[a] for a in axes], "datasets": datasets}
-    return {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -27,14 +27,15 @@ VERSIONS = ("0.4", "0.5")
 def read_ome_zarr(path: Path) -> Image:
     """Open the full resolution of the first multiscale image in an OME-Zarr group.
 
-    Chunks that were never written read as the fill value, as zarr has it.
+    Of a group of label images, as a run writes it, that is the first one; `label_layers`
+    names the others. Chunks that were never written read as the fill value, as zarr has it.
 
     Raises
     ------
     CellsegError
         If it is not an OME-Zarr image (a plate, a collection, any other zarr), or damaged.
     """
-    metadata = _metadata(path)
+    path, metadata = _first_image(path)
     multiscale = _multiscale(path, metadata)
     with naming(path):
         level = multiscale["datasets"][0]
@@ -103,12 +104,57 @@ class ZarrSource:
 def level_folder(path: Path) -> Path:
     """Return the folder of the full resolution, or `path` itself if it is not an image."""
     try:
-        multiscale = _multiscale(path, _metadata(path))
+        image, metadata = _first_image(path)
+        multiscale = _multiscale(image, metadata)
         with naming(path):
-            level = path / multiscale["datasets"][0]["path"]
+            level = image / multiscale["datasets"][0]["path"]
     except CellsegError:
         return path
     return level if level.is_dir() else path
+
+
+def label_layers(path: Path) -> list[Path]:
+    """Return the label images of an OME-Zarr group, in the order in which it lists them.
+
+    Parameters
+    ----------
+    path : Path
+        A group of label images, as ``labels.zarr`` is; an image with such a group in its
+        ``labels``; or a label image, which is its own only layer.
+
+    Raises
+    ------
+    CellsegError
+        If a group lists a label image that is not there, or is damaged.
+    """
+    for group in (path, path / "labels"):
+        if names := _label_names(group, _metadata(group)):
+            layers = [group / name for name in names]
+            missing = [layer for layer in layers if not layer.is_dir()]
+            if missing:
+                raise CellsegError(
+                    f"{group}: lists the label image {missing[0].name}, which is not there."
+                    " Write the labels again, or take it from the list."
+                )
+            return layers
+    return [path]
+
+
+def _label_names(path: Path, metadata: Mapping[str, Any]) -> list[str]:
+    """Return the label images that a group lists; none if it is no group of labels."""
+    with naming(path):
+        names = metadata.get("labels") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise CellsegError(f"{path}: labels are {names!r}, not a list of names.")
+        return names
+
+
+def _first_image(path: Path) -> tuple[Path, Mapping[str, Any]]:
+    """Return the group itself, or the first image of a group of labels, and its metadata."""
+    metadata = _metadata(path)
+    if "multiscales" in metadata or not (names := _label_names(path, metadata)):
+        return path, metadata
+    return path / names[0], _metadata(path / names[0])
 
 
 def _metadata(path: Path) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,24 @@ BAND = 1024
 """Px of a plane's height that are sorted at a time."""
 RUN = 2**16
 """Cells in a run; the last one is shorter."""
+
+
+class InOrder(Protocol):
+    """Facts of consecutive cells: `Cells`, or `cellseg.pipeline.overlaps.Overlaps`."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, chosen: slice) -> Self:
+        """Return consecutive ones."""
+        ...
+
+    @staticmethod
+    def concatenate(parts: Sequence[Any]) -> Any:
+        """Return all parts as one."""
+        ...
+
+
+Part = TypeVar("Part", bound=InOrder)
 
 
 class SortedCells(Protocol):
@@ -44,11 +62,11 @@ def merged(blocks: Sequence[SortedCells]) -> Iterator[Cells]:
         yield cells.take(cells.order())
 
 
-def runs(parts: Iterator[Cells], length: int = RUN) -> Iterator[Cells]:
-    """Yield the same cells in runs of `length`; at least one run, which may be empty."""
-    waiting, yielded = Cells.none(), False
+def runs(parts: Iterator[Part], none: Part, length: int = RUN) -> Iterator[Part]:
+    """Yield the same cells in runs of `length`; at least one run, which may be `none`."""
+    waiting, yielded = none, False
     for part in parts:
-        waiting = Cells.concatenate([waiting, part])
+        waiting = none.concatenate([waiting, part])
         whole = len(waiting) // length * length
         for start in range(0, whole, length):
             yield waiting.take(slice(start, start + length))

@@ -28,6 +28,8 @@ TICK_PX, TICK = 8, (0, 158, 255)
 TICKS_APART_PX = 4
 """Closer ones would be a line along the edge of the picture."""
 OUTLINE = (255, 196, 0)
+SHARED = (255, 72, 176)
+"""Colour of an outline where it lies on another cell."""
 GAMMA = 0.6
 """Dim cells are seen too."""
 
@@ -36,7 +38,8 @@ def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
     """Return a picture of the first time point's middle plane.
 
     The model's first channel in grey, from its 1st to its 99.8th percentile, each cell
-    outlined along its own pixels, so that touching cells stay apart. Short
+    outlined along its own pixels, so that touching cells stay apart; in another colour
+    where it lies over or under a second cell. Short
     ticks at its edges mark where tiles meet, if there are several.
 
     Returns
@@ -49,10 +52,14 @@ def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
         level += 1
     step = 2**level
     grey = _picture(scene, step)
-    coarse = Box(0, 0, *grey.shape)
-    lines = outlines(labels.read(0, _middle(scene), coarse, level))
     picture = np.repeat(grey[:, :, None], 3, axis=2)
+    lines, depth = np.zeros(grey.shape, bool), np.zeros(grey.shape, np.uint16)
+    for layer in range(labels.layers):
+        painted = labels.read(0, _middle(scene), Box(0, 0, *grey.shape), level, layer)
+        lines |= outlines(painted)
+        depth += painted > 0
     picture[lines] = OUTLINE
+    picture[lines & (depth > 1)] = SHARED
     ticks(picture, scene.grid, step)
     return picture
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -146,7 +147,7 @@ class ImageResults:
 
     @property
     def labels(self) -> LabelStore:
-        """The label image."""
+        """The label images."""
         return LabelStore(self.folder / "labels.zarr")
 
     @property
@@ -172,7 +173,7 @@ class ImageResults:
         Parameters
         ----------
         key, labels : str
-            Of the table and of the label image that it was measured on.
+            Of the table and of the labels that it was measured on.
         tables : iterable of Table
             The rows, in order.
         schema : Schema
@@ -193,7 +194,7 @@ class ImageResults:
         return self._metadata().get(KEY.encode()) == key.encode()
 
     def measured_on(self, labels: str) -> bool:
-        """Whether there is a table of this label image's cells, if perhaps with other columns."""
+        """Whether there is a table of the cells of these labels, if perhaps with other columns."""
         return self._metadata().get(LABELS_KEY.encode()) == labels.encode()
 
     def facts(self) -> Facts:
@@ -259,11 +260,21 @@ def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> in
 
 def _write_csv(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
     def write(partial: Path) -> None:
-        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, schema) as out:
+        plain = _plain(schema.empty_table()).schema
+        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, plain) as out:
             for table in tables:
-                out.write_table(table)
+                out.write_table(_plain(table))
 
     replace_file(path, write)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table with each list as text, its items with spaces between."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            items = pc.cast(table[field.name], pa.list_(pa.string()))
+            table = table.set_column(place, field.name, pc.binary_join(items, " "))
+    return table
 
 
 def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

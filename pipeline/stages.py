@@ -304,7 +304,8 @@ def run(
         Used in place of the workflow's model: any object with ``segment``. With
         several workers it must pickle. Give it an attribute ``key`` that changes
         whenever its results would, and an interrupted run is continued; without
-        one, nothing of an earlier run is used.
+        one, nothing of an earlier run is used. With an attribute ``overlap = "keep"`` its
+        cells may overlap, and every one is written whole.
     fresh : bool
         Forget what earlier runs have computed of these images, an estimated diameter too.
 

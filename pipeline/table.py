@@ -14,7 +14,8 @@ from cellseg.pipeline.candidate import SEAMS
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.complete import around
 from cellseg.pipeline.labels import LabelStore
-from cellseg.pipeline.measure import column_types, measure
+from cellseg.pipeline.measure import Columns, column_types, measure
+from cellseg.pipeline.overlaps import Overlaps
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
 
@@ -34,6 +35,9 @@ FIRST: dict[str, pa.DataType] = {
     "x_um": pa.float64(),
     "area_px": pa.int64(),
     "area_um2": pa.float64(),
+    "layer": pa.uint16(),
+    "overlap_px": pa.int64(),
+    "overlaps_with": pa.list_(pa.uint32()),
     "y0_px": pa.int32(),
     "x0_px": pa.int32(),
     "y1_px": pa.int32(),
@@ -47,6 +51,8 @@ FIRST: dict[str, pa.DataType] = {
 BOX = ("y0_px", "x0_px", "y1_px", "x1_px")
 DECIDED = ("t", "z", "y_px", "x_px", *BOX, "class", "score", "seam")
 """What `cells_of` needs."""
+OVERLAPS = ("layer", "overlap_px", "overlaps_with")
+"""What `overlaps_of` needs."""
 AUDITED = ("y_px", "x_px", "area_px", "straight_edge", "touches_edge")
 """What `seam_counts` needs."""
 
@@ -58,7 +64,9 @@ def schema(groups: Sequence[str], channels: Sequence[str]) -> pa.Schema:
     return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])
 
 
-def cell_table(scene: Scene, cells: Cells, first: int, labels: LabelStore) -> pa.Table:
+def cell_table(
+    scene: Scene, cells: Cells, overlaps: Overlaps, first: int, labels: LabelStore
+) -> pa.Table:
     """Measure some of an image's cells.
 
     Parameters
@@ -67,10 +75,12 @@ def cell_table(scene: Scene, cells: Cells, first: int, labels: LabelStore) -> pa
         The image.
     cells : Cells
         With consecutive labels.
+    overlaps : Overlaps
+        How they overlap, each with any cell of the image.
     first : int
         The first one's label.
     labels : LabelStore
-        The painted label image.
+        The painted labels.
 
     Returns
     -------
@@ -81,8 +91,9 @@ def cell_table(scene: Scene, cells: Cells, first: int, labels: LabelStore) -> pa
     rows = [columns.empty_table()]
     for plane in np.unique(cells.plane).tolist():
         there = np.flatnonzero(cells.plane == plane)
-        start = first + int(there[0])
-        rows.append(_plane_table(scene, plane, cells.take(there), start, labels).cast(columns))
+        own = slice(int(there[0]), int(there[-1]) + 1)
+        parts = cells.take(own), overlaps.take(own)
+        rows.append(_plane_table(scene, plane, *parts, first + own.start, labels).cast(columns))
     return pa.concat_tables(rows)
 
 
@@ -103,6 +114,17 @@ def cells_of(scene: Scene, rows: pa.Table) -> Cells:
     )
 
 
+def overlaps_of(rows: pa.Table) -> Overlaps:
+    """Return how the cells of some rows of a table overlap."""
+    others = rows["overlaps_with"].combine_chunks()
+    return Overlaps(
+        layer=(rows["layer"].to_numpy() - 1).astype(np.uint16),
+        covered=rows["overlap_px"].to_numpy().astype(np.int64),
+        counts=others.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64),
+        others=others.flatten().to_numpy().astype(np.uint32),
+    )
+
+
 def seam_counts(scene: Scene, rows: pa.Table) -> SeamCounts:
     """Count the cells of some rows near the borders of tiles."""
     columns = {name: rows[name].to_numpy() for name in AUDITED}
@@ -116,34 +138,55 @@ def seam_counts(scene: Scene, rows: pa.Table) -> SeamCounts:
 
 
 def _plane_table(
-    scene: Scene, plane: int, cells: Cells, first: int, labels: LabelStore
+    scene: Scene, plane: int, cells: Cells, overlaps: Overlaps, first: int, labels: LabelStore
 ) -> pa.Table:
     """Return the rows of one plane."""
-    t, z = scene.plane(plane)
-    channels = range(len(scene.channels))
-    measured: dict[str, NDArray[Any]] = {}
-    for group in windows(cells):
-        window = around([Box(*box) for box in cells.boxes[group].tolist()])
-        pixels = scene.image.read(t, z, window, channels)
-        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-        scene.check_finite(pixels, channels, where)
-        found = measure(
-            labels.read(t, z, window),
-            pixels,
-            first + group,
-            scene.channels,
-            groups=scene.workflow.measure.groups,
-            pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
-            origin=(window.y0, window.x0),
-        )
-        for name, values in found.items():
-            measured.setdefault(name, np.zeros(len(cells), values.dtype))[group] = values
-    described = _described(scene, plane, cells, first)
+    measured = _measured(scene, plane, cells, overlaps.layer, first, labels)
+    described = _described(scene, plane, cells, first) | _overlapping(overlaps)
     columns = {name: pa.array(values) for name, values in (described | measured).items()}
     for name in ("y_um", "x_um", "area_um2"):
         columns[name] = pa.array(measured[name], from_pandas=True)
     names = [*FIRST, *(name for name in measured if name not in FIRST)]
     return pa.table({name: columns[name] for name in names})
+
+
+def _measured(
+    scene: Scene,
+    plane: int,
+    cells: Cells,
+    layers: NDArray[np.uint16],
+    first: int,
+    labels: LabelStore,
+) -> Columns:
+    """Return what is measured on the cells of a plane, each in its own layer."""
+    t, z = scene.plane(plane)
+    channels = range(len(scene.channels))
+    measured: Columns = {}
+    for group in windows(cells):
+        window = _around(cells, group)
+        pixels = scene.image.read(t, z, window, channels)
+        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
+        scene.check_finite(pixels, channels, where)
+        for layer in np.unique(layers[group]).tolist():
+            alone = group[layers[group] == layer]
+            inner = _around(cells, alone)
+            found = measure(
+                labels.read(t, z, inner, layer=layer),
+                pixels[:, *inner.within(window).slices],
+                first + alone,
+                scene.channels,
+                groups=scene.workflow.measure.groups,
+                pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
+                origin=(inner.y0, inner.x0),
+            )
+            for name, values in found.items():
+                measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values
+    return measured
+
+
+def _around(cells: Cells, chosen: NDArray[np.intp]) -> Box:
+    """Return the box around some cells."""
+    return around([Box(*box) for box in cells.boxes[chosen].tolist()])
 
 
 def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, Any]:
@@ -164,6 +207,16 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
         "score": cells.scores,
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
+    }
+
+
+def _overlapping(overlaps: Overlaps) -> dict[str, Any]:
+    """Return the columns that say how cells overlap."""
+    ends = np.concatenate([[0], np.cumsum(overlaps.counts)]).astype(np.int32)
+    return {
+        "layer": overlaps.layer + np.uint16(1),
+        "overlap_px": overlaps.covered,
+        "overlaps_with": pa.ListArray.from_arrays(ends, overlaps.others),
     }
 
 

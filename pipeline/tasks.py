@@ -18,13 +18,22 @@ from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
+from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
-from cellseg.pipeline.paint import paint
-from cellseg.pipeline.pool import overlapping
+from cellseg.pipeline.region import paint_region, share_region
 from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD, Neighbours, complete, decide
-from cellseg.pipeline.table import AUDITED, DECIDED, cell_table, cells_of, schema, seam_counts
+from cellseg.pipeline.table import (
+    AUDITED,
+    DECIDED,
+    OVERLAPS,
+    cell_table,
+    cells_of,
+    overlaps_of,
+    schema,
+    seam_counts,
+)
 from cellseg.pipeline.tiles import Box
 
 
@@ -81,18 +90,35 @@ def decide_block(job: Job, unit: int) -> None:
 
 
 def order(job: Job, _unit: int) -> None:
-    """Put all cells in the order of their labels, and begin the label image."""
-    job.work.restart("paint")
-    job.work.restart("measure")
+    """Put all cells in the order of their labels, and begin the label images."""
+    for stage in ("share", "layer", "paint", "measure"):
+        job.work.restart(stage)
     count = 0
-    for number, cells in enumerate(runs(_in_order(job))):
+    for number, cells in enumerate(runs(_in_order(job), Cells.none())):
         job.work.write_run(number, cells)
         count = number + 1
     if job.here.labels.key() != job.keys.labels:
-        times, _, depth, height, width = job.scene.shape
-        shape = times, depth, height, width
-        job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um)
+        # How many layers there are where cells overlap, `layer` finds out.
+        _start_labels(job, 0 if job.overlapping else 1)
+    elif job.overlapping:
+        rows = job.here.cell_rows(OVERLAPS, RUN)
+        _write_overlaps(job, map(overlaps_of, rows))
     job.work.write_runs(count)
+
+
+def _start_labels(job: Job, layers: int) -> None:
+    times, _, depth, height, width = job.scene.shape
+    shape = times, depth, height, width
+    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers)
+
+
+def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:
+    """Write how all cells overlap, run by run; return the number of layers."""
+    layers = 1
+    for number, overlaps in enumerate(runs(parts, Overlaps.none())):
+        job.work.write_overlaps(number, overlaps)
+        layers = max(layers, int(overlaps.layer.max(initial=0)) + 1)
+    return layers
 
 
 def _in_order(job: Job) -> Iterator[Cells]:
@@ -113,39 +139,30 @@ def _in_order(job: Job) -> Iterator[Cells]:
         yield from merged([block for block in blocks if block is not None])
 
 
-def paint_region(job: Job, unit: int) -> None:
-    """Paint a region of the label image, of several planes if they are small."""
-    for plane, position in job.painted_in(unit):
-        _paint(job, plane, job.regions.core(position))
-    job.work.mark("paint", unit)
+def layer(job: Job, _unit: int) -> None:
+    """Give every cell a layer in which it meets no other, and begin the label images."""
+    job.work.restart("paint")
+    _start_labels(job, _write_overlaps(job, _overlaps(job)))
+    job.work.mark("layer", 0)
 
 
-def _paint(job: Job, plane: int, region: Box) -> None:
-    numbers = job.work.runs_near(plane, region)
-    near = [_labelled(job, number, plane, region) for number in numbers]
-    cells = Cells.concatenate([cells for cells, _ in near])
-    labels = np.concatenate([np.zeros(0, np.int64), *(labels for _, labels in near)])
-    tile, first = job.tile(plane), plane * len(job.blocks)
-    extra = lru_cache(maxsize=HELD)(lambda block: job.work.read_extra(first + block))
-
-    def load(number: int) -> Candidates:
-        return tile(number) if number >= 0 else extra(-1 - number)
-
-    t, z = job.scene.plane(plane)
-    job.here.labels.paint(t, z, region, lambda box: paint(cells, labels, load, box))
-
-
-def _labelled(job: Job, number: int, plane: int, region: Box) -> tuple[Cells, Any]:
-    """Return the cells of a run in a region of a plane, and their labels."""
-    cells = job.work.read_run(number)
-    near = np.flatnonzero((cells.plane == plane) & overlapping(cells.boxes, region))
-    return cells.take(near), 1 + number * RUN + near
+def _overlaps(job: Job) -> Iterator[Overlaps]:
+    """Yield how the cells of each plane overlap, of a few planes at a time if they are small."""
+    counts, first = job.work.count_by_plane(job.scene.planes), 1
+    for start in range(0, job.scene.planes, job.together):
+        count = int(counts[start : start + job.together].sum())
+        unit = len(job.regions) * (start // job.together)
+        units = range(unit, unit + len(job.regions))
+        yield Overlaps.of(first, count, Shared.concatenate(map(job.work.read_shared, units)))
+        first += count
 
 
 def measure_run(job: Job, unit: int) -> None:
     """Measure the cells of a run."""
     cells = job.work.read_run(unit)
-    rows = cell_table(job.scene, cells, 1 + unit * RUN, job.here.labels.painted(job.keys.labels))
+    overlaps = job.work.read_overlaps(unit) if job.overlapping else Overlaps.none(len(cells))
+    labels = job.here.labels.painted(job.keys.labels)
+    rows = cell_table(job.scene, cells, overlaps, 1 + unit * RUN, labels)
     job.work.write_rows(unit, rows)
 
 
@@ -192,6 +209,8 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
     "complete": complete_block,
     "decide": decide_block,
     "order": order,
+    "share": share_region,
+    "layer": layer,
     "paint": paint_region,
     "measure": measure_run,
     "finish": finish,

@@ -25,6 +25,7 @@ from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.order import on_plane
+from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
 from cellseg.pipeline.stitch import extent_of
@@ -155,6 +156,14 @@ class Unfinished:
         """Return a run of cells."""
         return Cells.from_arrays(_read(self._path("run", number)))
 
+    def count_by_plane(self, planes: int) -> NDArray[np.int64]:
+        """Return how many cells of all runs each of the image's planes has, int64 (planes,)."""
+        counts = np.zeros(planes, np.int64)
+        for number in range(self.runs or 0):
+            found = _read(self._path("run", number), ["plane"])["plane"]
+            counts += np.bincount(found, minlength=planes)
+        return counts
+
     def runs_near(self, plane: int, region: Box) -> list[int]:
         """Return the numbers of the runs that may hold cells in a region of a plane."""
         near = []
@@ -165,6 +174,22 @@ class Unfinished:
             if first <= plane <= last and low < region.y1 and high > region.y0:
                 near.append(number)
         return near
+
+    def write_shared(self, unit: int, shared: Shared) -> None:
+        """Write what the cells of some regions share."""
+        _write(self._path("share", unit), shared.to_arrays())
+
+    def read_shared(self, unit: int) -> Shared:
+        """Return what the cells of some regions share."""
+        return Shared.from_arrays(_read(self._path("share", unit)))
+
+    def write_overlaps(self, number: int, overlaps: Overlaps) -> None:
+        """Write how the cells of a run overlap."""
+        _write(self._path("overlaps", number), overlaps.to_arrays())
+
+    def read_overlaps(self, number: int) -> Overlaps:
+        """Return how the cells of a run overlap."""
+        return Overlaps.from_arrays(_read(self._path("overlaps", number)))
 
     @property
     def _ordered(self) -> Path:

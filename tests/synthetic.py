@@ -1,10 +1,12 @@
-"""Seeded synthetic cells for the tests: soft ellipses with noise, some of them touching."""
+"""Seeded synthetic cells for the tests: ellipses that touch, with noise, and discs that overlap."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from cellseg.models import Instances
 
 _BACKGROUND, _BRIGHTNESS = 200.0, (1500.0, 4000.0)
 _ATTEMPTS = 200
@@ -55,6 +57,22 @@ def cells(
         clean[window][mask] = random.uniform(*_BRIGHTNESS)
     soft = ndimage.gaussian_filter(clean, 1.0) + random.normal(0, noise, shape)
     return np.clip(np.rint(soft), 0, 65535).astype(np.uint16), labels
+
+
+def discs(
+    seed: int, shape: tuple[int, int], count: int, radius: tuple[float, float] = (4, 14)
+) -> Instances:
+    """Draw discs anywhere, at any overlap, cut by the image only; each has a score of its own."""
+    random = np.random.default_rng(seed)
+    found = []
+    scores = random.permutation(count) / max(count, 1) * 0.5 + 0.5
+    for score in scores.tolist():
+        cy, cx = random.uniform(0, shape[0] - 1), random.uniform(0, shape[1] - 1)
+        r = random.uniform(*radius)
+        y0, x0 = max(int(cy - r), 0), max(int(cx - r), 0)
+        y, x = np.ogrid[y0 : min(int(cy + r) + 2, shape[0]), x0 : min(int(cx + r) + 2, shape[1])]
+        found.append(((y0, x0), (y - cy) ** 2 + (x - cx) ** 2 <= r * r, score, 1))
+    return Instances.stack(found)
 
 
 def _place(

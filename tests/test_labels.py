@@ -1,38 +1,44 @@
-"""The label image on disk is valid OME-Zarr, whole or not there, and says what was painted."""
+"""The labels on disk are valid OME-Zarr, whole or not there, and say what was painted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
-from ome_zarr_models.v05 import ImageLabel
+from ome_zarr_models.v05 import ImageLabel, Labels
 
 from cellseg.models import Instances
-from cellseg.pipeline import labels as labels_module
+from cellseg.pipeline import pyramid
 from cellseg.pipeline.candidate import Candidates
-from cellseg.pipeline.labels import LabelStore, Shape, regions
+from cellseg.pipeline.labels import LabelStore, layer_name
 from cellseg.pipeline.paint import paint
+from cellseg.pipeline.pyramid import Shape, regions
 from cellseg.pipeline.stitch import Rules, stitch
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
 
 
 def write(
-    store: LabelStore, key: str, truth: NDArray[np.uint32], voxel_um: Voxel | None = None
+    store: LabelStore, key: str, truth: Sequence[NDArray[np.uint32]], voxel_um: Voxel | None = None
 ) -> None:
-    """Paint a label image (T, Z, Y, X), its regions in an order of their own."""
-    shape: Shape = truth.shape
-    store.start(key, shape, voxel_um)
+    """Paint layers of labels (T, Z, Y, X) each, their regions in an order of their own."""
+    shape: Shape = truth[0].shape
+    store.start(key, shape, voxel_um, len(truth))
     grid = regions(Box(0, 0, *shape[2:]))
     for position in reversed(range(len(grid))):
-        for t in range(shape[0]):
-            for z in range(shape[1]):
-                plane = truth[t, z]
-                store.paint(t, z, grid.core(position), lambda box, p=plane: p[box.slices])  # type: ignore[misc]
+        for t, z, layer in np.ndindex(*shape[:2], len(truth)):
+            _paint(store, t, z, grid.core(position), truth[layer][t, z], layer)
     store.finish(shape[0], shape[1])
+
+
+def _paint(
+    store: LabelStore, t: int, z: int, region: Box, plane: NDArray[np.uint32], layer: int = 0
+) -> None:
+    store.paint(t, z, region, lambda box: plane[box.slices], layer)
 
 
 def volume(shape: Shape) -> NDArray[np.uint32]:
@@ -42,6 +48,7 @@ def volume(shape: Shape) -> NDArray[np.uint32]:
     return np.stack([labels * (t + 1) for t in range(shape[0])]).astype(np.uint32)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(
     ("shape", "axes"),
     [
@@ -54,21 +61,34 @@ def volume(shape: Shape) -> NDArray[np.uint32]:
     ],
 )
 def test_labels_come_back_and_validate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, axes: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, axes: str, layers: int
 ) -> None:
     # Small shards, so that a small image has several regions and levels of several shards.
-    monkeypatch.setattr(labels_module, "SHARD", 512)
-    monkeypatch.setattr(labels_module, "REGION", 1024)
-    truth = volume(shape)
+    monkeypatch.setattr(pyramid, "SHARD", 512)
+    truth = [volume(shape) + 1000 * layer for layer in range(layers)]
     store = LabelStore(tmp_path / "labels.zarr")
     write(store, "k", truth, (2.0, 0.5, 0.25))
-    whole = Box(0, 0, *shape[2:])
-    for t in range(shape[0]):
-        for z in range(shape[1]):
-            assert np.array_equal(store.read(t, z, whole), truth[t, z])
-            half = store.read(t, z, Box(0, 0, -(-shape[2] // 2), -(-shape[3] // 2)), 0)
-            assert np.array_equal(half, truth[t, z][: half.shape[0], : half.shape[1]])
+    assert store.layers == layers
     group = zarr.open_group(store.path, mode="r")
+    names = [layer_name(layer) for layer in range(layers)]
+    assert (
+        Labels.from_zarr(group).ome_attributes.labels
+        == names
+        == ["cells", "cells_2", "cells_3"][:layers]
+    )
+    for layer, name in enumerate(names):
+        for t, z in np.ndindex(*shape[:2]):
+            plane = truth[layer][t, z]
+            assert np.array_equal(store.read(t, z, Box(0, 0, *shape[2:]), layer=layer), plane)
+            half = Box(0, 0, -(-shape[2] // 2), -(-shape[3] // 2))
+            assert np.array_equal(store.read(t, z, half, 0, layer), plane[half.slices])
+        image = group[name]
+        assert isinstance(image, zarr.Group)
+        _check_image(image, truth[layer], axes)
+
+
+def _check_image(group: zarr.Group, truth: NDArray[np.uint32], axes: str) -> None:
+    shape = truth.shape
     model = ImageLabel.from_zarr(group)
     multiscale = model.ome_attributes.multiscales[0]
     assert "".join(str(axis.name) for axis in multiscale.axes) == axes
@@ -92,7 +112,8 @@ def test_a_label_image_that_was_not_finished_is_not_there(tmp_path: Path) -> Non
     assert store.key() is None
     assert store.started("k")
     assert not store.started("other")
-    write(store, "k", truth)
+    assert store.layers == 0
+    write(store, "k", [truth])
     assert store.key() == "k"
     assert not store.started("k")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr"]
@@ -101,13 +122,35 @@ def test_a_label_image_that_was_not_finished_is_not_there(tmp_path: Path) -> Non
 def test_what_a_killed_writer_leaves_is_swept_and_empty_shards_have_no_file(tmp_path: Path) -> None:
     store, truth = LabelStore(tmp_path / "labels.zarr"), np.zeros((1, 1, 300, 300), np.uint32)
     store.start("k", truth.shape, None)
-    left = tmp_path / "labels.zarr.partial" / "0" / "c" / "0" / ".1234.partial"
+    left = tmp_path / "labels.zarr.partial" / "cells" / "0" / "c" / "0" / ".1234.partial"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     store.paint(0, 0, Box(0, 0, 300, 300), lambda box: truth[0, 0][box.slices])
     store.finish(1, 1)
     assert {path.name for path in store.path.rglob("*") if path.is_file()} == {"zarr.json"}
     assert not store.read(0, 0, Box(0, 0, 300, 300)).any()
+
+
+def test_another_size_of_a_voxel_is_written_to_all_layers(tmp_path: Path) -> None:
+    store, truth = LabelStore(tmp_path / "labels.zarr"), volume((1, 1, 60, 300))
+    write(store, "k", [truth, truth], (1.0, 0.5, 0.5))
+    store.rescale((1.0, 0.25, 0.75))
+    for layer in range(2):
+        group = zarr.open_group(store.path / layer_name(layer), mode="r")
+        levels = ImageLabel.from_zarr(group).ome_attributes.multiscales[0].datasets
+        scales = [d.model_dump()["coordinateTransformations"][0]["scale"] for d in levels]
+        assert [list(scale) for scale in scales] == [[0.25, 0.75], [0.5, 1.5]]
+    assert store.key() == "k"
+
+
+def test_labels_begun_again_with_other_layers_keep_nothing(tmp_path: Path) -> None:
+    store, truth = LabelStore(tmp_path / "labels.zarr"), volume((1, 1, 60, 70))
+    store.start("k", truth.shape, None, 0)
+    assert store.started("k")
+    write(store, "k", [truth] * 3)
+    write(store, "k", [truth])
+    assert store.layers == 1
+    assert sorted(path.name for path in store.path.iterdir()) == ["cells", "zarr.json"]
 
 
 @pytest.mark.parametrize("region", [7, 33, 500])

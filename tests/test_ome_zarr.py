@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import fingerprint, open_image
+from cellseg.pipeline.ome_zarr import label_layers
 from cellseg.pipeline.tiles import Box
 
 KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
@@ -277,3 +278,49 @@ def test_a_fingerprint_follows_the_pixels_alone(version: str, tmp_path: Path) ->
     after = fingerprint(path)
     edit(path, version, name="renamed")
     assert fingerprint(path) != after
+
+
+def label_group(path: Path, names: list[str], version: str) -> None:
+    """Write a group of label images whose only value is their number."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
+    listed = {"labels": names}
+    group.attrs.update(listed if version == "0.4" else {"ome": {"version": "0.5", **listed}})
+    for number, name in enumerate(names, 1):
+        write(path / name, np.full((40, 50), number, np.uint32), "yx", version)
+
+
+@versions
+def test_of_a_group_of_labels_the_first_image_opens_and_each_has_its_path(
+    tmp_path: Path, version: str
+) -> None:
+    path = tmp_path / "labels.zarr"
+    label_group(path, ["cells", "another"], version)
+    assert label_layers(path) == [path / "cells", path / "another"]
+    whole = Box(0, 0, 40, 50)
+    for opened, value in ((path, 1), (path / "cells", 1), (path / "another", 2)):
+        assert set(open_image(opened).read(0, 0, whole, [0]).ravel().tolist()) == {value}
+    before = fingerprint(path)
+    shutil.rmtree(path / "cells")
+    write(path / "cells", np.full((40, 50), 9, np.uint32), "yx", version)
+    assert fingerprint(path) != before
+
+
+@versions
+def test_labels_beside_an_image_are_found_and_an_image_is_its_own(
+    tmp_path: Path, version: str
+) -> None:
+    path = tmp_path / "image.zarr"
+    write(path, noise(40, 50), "yx", version)
+    assert label_layers(path) == [path]
+    label_group(path / "labels", ["nuclei"], version)
+    assert label_layers(path) == [path / "labels" / "nuclei"]
+    assert open_image(path).pixels.dtype == np.uint16
+
+
+@versions
+def test_a_label_image_that_is_listed_and_missing_is_named(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "labels.zarr"
+    label_group(path, ["cells", "cells_2"], version)
+    shutil.rmtree(path / "cells_2")
+    with pytest.raises(CellsegError, match=r"labels\.zarr: lists .* cells_2, which is not there"):
+        label_layers(path)

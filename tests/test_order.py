@@ -52,7 +52,7 @@ def test_runs_are_the_order_of_all_cells_cut_into_pieces(
     owner = np.random.default_rng(seed).integers(0, blocks, count)
     parts = [everything.take(owner == block) for block in range(blocks)]
     sorted_parts = [Block(part.take(part.order())) for part in parts if len(part)]
-    found = list(runs(merged(sorted_parts), length))
+    found = list(runs(merged(sorted_parts), Cells.none(), length))
     expected = everything.take(everything.order())
     assert [len(run) for run in found[:-1]] == [length] * (len(found) - 1)
     assert len(found) == max(-(-count // length), 1)

@@ -57,9 +57,11 @@ def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
 
 
 class NoCells:
-    """A label image without cells."""
+    """Labels without cells."""
 
-    def read(self, t: int, z: int, box: Box, level: int = 0) -> NDArray[np.uint32]:
+    layers = 1
+
+    def read(self, t: int, z: int, box: Box, level: int = 0, layer: int = 0) -> NDArray[np.uint32]:
         return np.zeros(box.shape, np.uint32)
 
 

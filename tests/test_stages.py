@@ -30,7 +30,8 @@ from synthetic import cells
 
 CPU = Config(device="cpu")
 FIRST = (
-    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2, y0_px, x0_px,"
+    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
+    " layer, overlap_px, overlaps_with, y0_px, x0_px,"
     " y1_px, x1_px, class, score, seam, touches_edge, straight_edge, perimeter_px, major_axis_px,"
     " minor_axis_px, eccentricity, solidity,"
     " mean_w1, std_w1, min_w1, max_w1, sum_w1"
@@ -129,7 +130,8 @@ def test_pixel_size_fills_the_um_columns_and_the_metadata(plate: Path) -> None:
     for row in table(result):
         assert row["area_um2"] == pytest.approx(0.25 * row["area_px"])  # type: ignore[operator]
         assert row["y_um"] == pytest.approx(0.5 * row["y_px"])  # type: ignore[operator]
-    group = zarr.open_group(result.image(result.images[0].name).labels.path, mode="r")
+    path = result.image(result.images[0].name).labels.path / "cells"
+    group = zarr.open_group(path, mode="r")
     attributes: dict[str, Any] = group.attrs.asdict()
     assert attributes["ome"]["multiscales"][0]["axes"][0] == {
         "name": "y",

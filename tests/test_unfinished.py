@@ -12,12 +12,14 @@ from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.order import on_plane
+from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.unfinished import Unfinished
 from synthetic import cells
 
 KEYS = Keys("a", "b", "c")
+Stored = Candidates | Cells | Overlaps | Shared
 GRID = Grid(Box(0, 0, 256, 256), 128, 32)
 
 
@@ -26,7 +28,7 @@ def found() -> Candidates:
     return Candidates.of_tile(Instances.from_labels(cells(0)[1]), GRID, 0, 4)
 
 
-def equal(one: Candidates | Cells, other: Candidates | Cells) -> bool:
+def equal(one: Stored, other: Stored) -> bool:
     arrays = one.to_arrays(), other.to_arrays()
     return all(np.array_equal(array, arrays[1][name]) for name, array in arrays[0].items())
 
@@ -84,6 +86,35 @@ def test_runs_are_found_by_plane_and_height(tmp_path: Path, found: Candidates) -
     low, high = int(cells.boxes[:, 0].min()), int(cells.boxes[:, 2].max())
     assert work.runs_near(1, Box(low, 0, low + 1, 9)) == [1]
     assert work.runs_near(0, Box(high, 0, high + 1, 9)) == []
+
+
+def test_what_cells_share_comes_back(tmp_path: Path) -> None:
+    work = Unfinished(tmp_path, KEYS)
+    shared = Shared(np.array([[3, 4], [4, 9]]), np.array([3, 4, 9]), np.array([5, 6, 1]))
+    overlaps = Overlaps.of(2, 8, shared)
+    work.write_shared(1, shared)
+    work.write_shared(2, Shared.concatenate([]))
+    work.write_overlaps(0, overlaps)
+    work.write_overlaps(1, Overlaps.none())
+    assert work.done("share") == {1, 2}
+    pairs: list[tuple[Stored, Stored]] = [
+        (work.read_shared(1), shared),
+        (work.read_shared(2), Shared.concatenate([])),
+        (work.read_overlaps(0), overlaps),
+        (work.read_overlaps(1), Overlaps.none()),
+    ]
+    for found, written in pairs:
+        assert equal(found, written)
+
+
+def test_cells_of_all_runs_are_counted_by_plane(tmp_path: Path, found: Candidates) -> None:
+    work, kept = Unfinished(tmp_path, KEYS), np.ones(len(found), bool)
+    cells = Decided.uncontested(found, 0, kept).cells
+    parts = [on_plane(cells, 1), Cells.concatenate([on_plane(cells, 1), on_plane(cells, 3)])]
+    for number, part in enumerate([*parts, Cells.none()]):
+        work.write_run(number, part)
+    work.write_runs(3)
+    assert work.count_by_plane(5).tolist() == [0, 2 * len(cells), 0, len(cells), 0]
 
 
 def test_files_of_other_keys_are_not_done_and_go(tmp_path: Path, found: Candidates) -> None:

@@ -1,0 +1,196 @@
+"""A pyramid: one label image on disk, an OME-Zarr 0.5 image with levels, sharded.
+
+It is painted region by region, each the work of one process: a region is four
+shards of the full resolution and the one shard of the next level that lies over
+them, so no two writers ever share a file. The levels above are made at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from cellseg.pipeline.paint import LabelImage, halve
+from cellseg.pipeline.tiles import Box, Grid
+from cellseg.pipeline.voxel import Voxel
+
+CHUNK = 512
+SHARD = 4096
+"""Px on a side; a shard is one file."""
+SMALLEST = 256
+"""The pyramid ends where both sides are at most this many px."""
+
+Shape = tuple[int, int, int, int]
+"""(T, Z, Y, X)."""
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A label image with its levels.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    """
+
+    path: Path
+
+    def start(self, shape: Shape, voxel_um: Voxel | None) -> None:
+        """Make all arrays, without pixels; see `cellseg.pipeline.labels.LabelStore.start`."""
+        names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
+        levels = _levels(shape[2:])
+        group = zarr.create_group(self.path, zarr_format=3)
+        for level, sides in enumerate(levels):
+            _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
+        group.attrs.put({"ome": _metadata(f"{names}yx", len(levels), voxel_um, self.path.name)})
+
+    def rescale(self, voxel_um: Voxel | None) -> None:
+        """Write another size of a voxel into the metadata; the pixels stay."""
+        group = zarr.open_group(self.path, mode="r+")
+        old: dict[str, Any] = group.attrs.asdict()
+        (multiscale,) = old["ome"]["multiscales"]
+        axes = "".join(axis["name"] for axis in multiscale["axes"])
+        ome = _metadata(axes, len(multiscale["datasets"]), voxel_um, multiscale["name"])
+        if ome != old["ome"]:
+            group.attrs.put({**old, "ome": ome})
+
+    def read(self, t: int, z: int, box: Box, level: int) -> LabelImage:
+        """Return the labels in a box of a plane, uint32 (h, w)."""
+        array = _opened(self.path / str(level), (self.path / "zarr.json").stat().st_mtime_ns)
+        return np.asarray(array[_index(array.ndim, array.shape, t, z, box)], np.uint32)
+
+    def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
+        """Write one region of a plane: its shards, and the one over them."""
+        group = zarr.open_group(self.path, mode="r+")
+        full, coarser = _level(group, 0), _level(group, 1)
+        half = np.zeros([-(-side // 2) for side in region.shape], np.uint32)
+        for box in shards(region):
+            painted = labels(box)
+            _put(full, t, z, box, painted)
+            y, x = (box.y0 - region.y0) // 2, (box.x0 - region.x0) // 2
+            quarter = halve(painted)
+            half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
+        if coarser is not None:
+            above = _moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
+            _put(coarser, t, z, above, half)
+
+    def finish(self, times: int, depth: int) -> None:
+        """Make the upper levels; `times` and `depth` are T and Z."""
+        group = zarr.open_group(self.path, mode="r+")
+        for plane in range(times * depth):
+            t, z = divmod(plane, depth)
+            level = 2
+            while (coarser := _level(group, level)) is not None:
+                _halve_level(_level(group, level - 1), coarser, t, z)
+                level += 1
+
+
+def regions(plane: Box) -> Grid:
+    """Return the regions in which a plane is painted: two shards on a side."""
+    return Grid(plane, 2 * SHARD, 0)
+
+
+def shards(region: Box) -> list[Box]:
+    """Return the parts of a region that lie in one file each."""
+    grid = Grid(Box(0, 0, *region.shape), SHARD, 0)
+    return [_moved(grid.core(position), region.y0, region.x0) for position in range(len(grid))]
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, _changed: int) -> zarr.Array[Any]:
+    return zarr.open_array(path, mode="r", zarr_format=3)
+
+
+def _moved(box: Box, y: int, x: int) -> Box:
+    return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
+
+
+def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
+    levels = [sides]
+    while max(levels[-1]) > SMALLEST:
+        height, width = levels[-1]
+        levels.append((-(-height // 2), -(-width // 2)))
+    return levels
+
+
+def _lead(shape: Shape) -> tuple[int, ...]:
+    return tuple(length for length in shape[:2] if length > 1)
+
+
+def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> zarr.Array[Any]:
+    sides = [min(CHUNK * -(-length // CHUNK), SHARD) for length in shape[-2:]]
+    lead = (1,) * (len(shape) - 2)
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype="uint32",
+        chunks=(*lead, CHUNK, CHUNK),
+        shards=(*lead, *sides),
+        compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+        fill_value=0,
+        dimension_names=list(axes),
+    )
+
+
+def _index(ndim: int, shape: tuple[int, ...], t: int, z: int, box: Box) -> tuple[int | slice, ...]:
+    """Return the index of a box of plane t, z in an array without axes of length 1."""
+    # With one leading axis the other of t and z is 0, so their sum is the place on it.
+    lead = {2: (), 3: (t + z,), 4: (t, z)}[ndim]
+    return *lead, slice(box.y0, min(box.y1, shape[-2])), slice(box.x0, min(box.x1, shape[-1]))
+
+
+def _level(group: zarr.Group, level: int) -> zarr.Array[Any] | None:
+    """Return the array of a level, or None beyond the last."""
+    array = group.get(str(level))
+    return array if isinstance(array, zarr.Array) else None
+
+
+def _put(array: zarr.Array[Any] | None, t: int, z: int, box: Box, labels: LabelImage) -> None:
+    """Write a whole shard; one without cells needs no file."""
+    assert array is not None  # noqa: S101 - `start` has made it
+    if labels.any():
+        array[_index(array.ndim, array.shape, t, z, box)] = labels
+
+
+def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int, z: int) -> None:
+    """Write a plane of a level, one finer shard at a time in memory."""
+    assert finer is not None  # noqa: S101 - levels have no gaps
+    for box in shards(Box(0, 0, *coarser.shape[-2:])):
+        labels = np.zeros(box.shape, np.uint32)
+        parts = Grid(Box(0, 0, *box.shape), SHARD // 2, 0)
+        for part in map(parts.core, range(len(parts))):
+            wide = _moved(part, box.y0, box.x0)
+            wide = Box(2 * wide.y0, 2 * wide.x0, 2 * wide.y1, 2 * wide.x1)
+            found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
+            labels[part.slices] = halve(found.astype(np.uint32, copy=False))
+        _put(coarser, t, z, box, labels)
+
+
+def _metadata(axes: str, levels: int, voxel_um: Voxel | None, name: str) -> dict[str, Any]:
+    """Return the OME-Zarr 0.5 metadata of a label image with its levels."""
+    size = dict(zip("zyx", voxel_um or (1.0, 1.0, 1.0), strict=True))
+    unit = {"unit": "micrometer"} if voxel_um else {}
+    space: dict[str, Any] = {a: {"name": a, "type": "space", **unit} for a in "zyx"}
+    described = space | {"t": {"name": "t", "type": "time"}}
+
+    def scale(level: int) -> list[float]:
+        return [size.get(a, 1.0) * (2**level if a in "yx" else 1) for a in axes]
+
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [{"type": "scale", "scale": scale(level)}],
+        }
+        for level in range(levels)
+    ]
+    multiscale = {"name": name, "axes": [described[a] for a in axes], "datasets": datasets}
+    return {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
