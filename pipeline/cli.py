@@ -335,11 +335,11 @@ def models() -> None:
 
     click.echo("Models ([model] name):")
     for name, model in MODELS.items():
-        click.echo(f"  {name:12} {model.summary}")
+        click.echo(f"  {name:16} {model.summary}")
     click.echo("Weights ([model] weights):")
     for name, path in shipped().items():
         card = read_card(path)
         accuracy = ", ".join(f"{key} {value:.3f}" for key, value in card.accuracy.items())
-        click.echo(f"  {name:12} {card.architecture}, cells about {card.diameter_px:.0f} px across")
-        click.echo(f"  {'':12} data: {card.data} ({card.data_licence})")
-        click.echo(f"  {'':12} measured: {accuracy}")
+        click.echo(f"  {name:16} {card.architecture}, cells about {card.diameter_px:.0f} px across")
+        click.echo(f"  {'':16} data: {card.data} ({card.data_licence})")
+        click.echo(f"  {'':16} measured: {accuracy}")

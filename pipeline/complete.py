@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,17 +31,24 @@ class Rules:
     depth : int
         Px that a candidate outside its tile's core keeps from there, to count: near
         the edge of what it sees, a network finds cells where there are none.
+    overlapping : bool
+        Whether cells may share pixels, as the model's `overlap` says: then all keep
+        their masks whole, however much of one lies under others.
     """
 
     margin: int
     overlap: float
     window_px: int
     depth: int = 0
+    overlapping: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One object: its box in px of the plane, its mask, and what is known of it."""
+    """One object: its box in px of the plane, its mask, and what is known of it.
+
+    Of a piece, what its tile reads is the window.
+    """
 
     box: Box
     mask: Mask
@@ -50,6 +57,7 @@ class Found:
     distance: int = 0
     seam: int = RESOLVED
     look: int = 0
+    window: Box | None = None
 
     @property
     def area(self) -> int:
@@ -119,7 +127,7 @@ class Completion:
             window = _aligned(box.grow(self.grid.halo, self.grid.plane))
             if max(window.shape) > self.rules.window_px:
                 return self._numbered([seen])
-            again = self._predicted(window, seen)
+            again = self._predicted(window, pieces)
             cut = [found.box for found in again if found.distance < self.rules.margin]
             if not cut:
                 break
@@ -129,8 +137,8 @@ class Completion:
         found_again = sum(f.shared(seen) for f in again) >= self.rules.overlap * seen.area
         return self._numbered(again) + ([] if found_again else self._numbered([seen]))
 
-    def _predicted(self, window: Box, seen: Found) -> list[Found]:
-        """Return what the segmenter finds in `window` in the place of `seen`."""
+    def _predicted(self, window: Box, pieces: Sequence[Found]) -> list[Found]:
+        """Return what the segmenter finds in `window` in the place of some pieces."""
         found = self.predict(window)
         objects = [
             Found(
@@ -142,7 +150,9 @@ class Completion:
             )
             for i in range(len(found))
         ]
-        least = self.rules.overlap
+        least, seen = self.rules.overlap, joined(pieces)
+        if self.rules.overlapping:
+            return in_place(objects, pieces, least)
         return [f for f in objects if f.shared(seen) >= least * min(f.area, seen.area)]
 
     def _numbered(self, together: Sequence[Found]) -> list[Found]:
@@ -152,6 +162,47 @@ class Completion:
             Found(f.box, f.mask, f.score, f.class_, f.distance, f.seam, self.looks)
             for f in together
         ]
+
+
+def in_place(objects: Sequence[Found], pieces: Sequence[Found], least: float) -> list[Found]:
+    """Return the objects that pieces belong to, where others may lie over them.
+
+    Those most like a piece inside its window, and of others those that lie mostly in what
+    these leave of the pieces, as where one piece turns out to be of two cells.
+
+    Parameters
+    ----------
+    objects, pieces : sequence of Found
+    least : float
+        Shared area over the smaller one from which an object may be that of a piece.
+    """
+    chosen = set[int]()
+    for piece in pieces:
+        likeness = [_likeness(piece, each, least) for each in objects]
+        best = max(likeness, default=0.0)
+        chosen.update(k for k, like in enumerate(likeness) if like == best > 0)
+    left = _without(joined(pieces), [objects[k] for k in chosen])
+    shared = [each.shared(left) for each in objects]
+    chosen.update(k for k, px in enumerate(shared) if px and px >= least * objects[k].area)
+    return [objects[k] for k in sorted(chosen)]
+
+
+def _likeness(piece: Found, found: Found, least: float) -> float:
+    """Return the IoU of a piece and an object inside the piece's window, 0 if they share little."""
+    shared, area = piece.shared(found), piece.area
+    inside = found.area_in(piece.window) if piece.window else found.area
+    alike = shared > 0 and shared >= least * min(area, inside)
+    return shared / (area + inside - shared) if alike else 0.0
+
+
+def _without(found: Found, others: Sequence[Found]) -> Found:
+    """Return an object without the pixels of others."""
+    mask = found.mask.copy()
+    for other in others:
+        both = found.box.intersect(other.box)
+        if both:
+            mask[both.within(found.box).slices] &= ~other.part(both)
+    return replace(found, mask=mask)
 
 
 def _aligned(window: Box) -> Box:

@@ -16,8 +16,9 @@ from cellseg.pipeline.candidate import CUT_BY_IMAGE, INTERIOR, RESOLVED, Candida
 from cellseg.pipeline.choose import components, heaviest
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.decided import Decided, described
+from cellseg.pipeline.matches import Matches, Nodes
 from cellseg.pipeline.pool import Pool
-from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.tiles import Box, Grid
 
 LEFT = 0.5
 """A cell of which better ones from other tiles leave less than this part is a false one."""
@@ -37,7 +38,9 @@ class Contest:
     deepest is kept if their outlines are alike: far from its edge a window shows
     what the whole image does. Where they are not, as where one tile saw one cell and
     another two, the set with the highest sum of score times area is, of such sets
-    that with the most cells, then the deepest.
+    that with the most cells, then the deepest. Cells that may overlap keep their
+    masks whole, and two kinds are two cells wherever a look shows them side by side
+    in its own views of them: see `Matches`.
 
     Parameters
     ----------
@@ -45,13 +48,17 @@ class Contest:
     rules : Rules
     mine : bool (N,)
         Which candidates of the pool the block answers for.
+    grid : Grid
+        Of the tiles.
     """
 
     pool: Pool
     rules: Rules
     mine: NDArray[np.bool_]
+    grid: Grid
     _visited: set[int] = field(default_factory=set, init=False)
     _gone: dict[int, bool] = field(default_factory=dict, init=False)
+    _behind: dict[int, Nodes] = field(default_factory=dict, init=False)
 
     @cached_property
     def _whole(self) -> NDArray[np.intp]:
@@ -104,7 +111,24 @@ class Contest:
         """Which pairs are one cell."""
         smaller = self.pool.areas[self.best[self._pairs]].min(axis=1)
         same: NDArray[np.bool_] = self._shared >= self.rules.overlap * smaller
+        if self.rules.overlapping:
+            for pair in np.flatnonzero(same).tolist():
+                one, other = self._pairs[pair].tolist()
+                apart = self._matches.apart(self._nodes[one], self._nodes[other])
+                same[pair], self._behind[pair] = not apart[0], apart[1]
         return same
+
+    @cached_property
+    def _matches(self) -> Matches:
+        return Matches(self.pool, self.grid)
+
+    @cached_property
+    def _nodes(self) -> list[list[int]]:
+        """The candidates of each kind, as numbers in the pool."""
+        nodes: list[list[int]] = [[] for _ in self.best]
+        for node, kind in zip(self._whole.tolist(), self._kind.tolist(), strict=True):
+            nodes[kind].append(node)
+        return nodes
 
     @property
     def _conflicts(self) -> Pairs:
@@ -139,6 +163,9 @@ class Contest:
         pieces = np.flatnonzero(near)
         pairs = np.stack([np.full(len(pieces), node), pieces], axis=1)
         shared = shared_pixels(pool.boxes, pool.mask, pairs)
+        if self.rules.overlapping:
+            least, near = self.rules.overlap, pieces[shared > 0].tolist()
+            return any(self._matches.agree(node, piece, least) for piece in near)
         smaller = np.minimum(pool.areas[pieces], pool.areas[node])
         return bool((shared >= self.rules.overlap * smaller).any())
 
@@ -203,7 +230,12 @@ class Contest:
 
     @cached_property
     def _rivals(self) -> dict[int, list[int]]:
-        """For each kind, the better ones that share pixels with it and are other cells."""
+        """For each kind, the better ones that share pixels with it and are other cells.
+
+        None where cells may overlap: nothing is taken from them.
+        """
+        if self.rules.overlapping:
+            return {}
         touching = (self._shared > 0) & ~self._same
         rank = self.pool.rank[self.best]
         rivals: dict[int, list[int]] = {}
@@ -273,7 +305,8 @@ class Contest:
         focus[list(self._visited)] = True
         for group in self._groups:
             focus[group] = focus[group].any()
-        return self.best[focus]
+        behind = [why for pair, why in self._behind.items() if focus[self._pairs[pair]].any()]
+        return np.array(sorted(Nodes(self.best[focus].tolist()).union(*behind)), np.intp)
 
     def decided(self, tiles: int, block: int) -> Decided:
         """Return the cells of the block.

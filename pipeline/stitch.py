@@ -3,7 +3,8 @@
 The contract (design, section 4), in two passes over blocks of tiles. The first
 finds the pieces that tiles' windows cut off cells which no tile saw whole, and
 completes those cells. The second decides: where tiles disagree, the heaviest set
-of candidates that do not contradict each other wins. A block sees the candidates
+of candidates that do not contradict each other wins. Where cells may overlap, two
+candidates are two cells if a tile shows both (see `Matches`). A block sees the candidates
 around it, and as far beyond as its own decisions reach, so blocks may be done in
 any order, by any worker, and agree at their borders. Each holds only candidates
 that another tile could have seen.
@@ -13,19 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models import Instances
-from cellseg.models.meeting import Pairs, meeting, shared_pixels
 from cellseg.pipeline.candidate import SEAMS, Candidates
 from cellseg.pipeline.cells import Cells
-from cellseg.pipeline.choose import components
-from cellseg.pipeline.complete import Completion, Found, Predict, Rules, as_candidates
+from cellseg.pipeline.complete import Completion, Predict, Rules, as_candidates
 from cellseg.pipeline.contest import Contest
 from cellseg.pipeline.decided import Decided
+from cellseg.pipeline.pieces import Pieces
 from cellseg.pipeline.pool import Pool, overlapping, settled
 from cellseg.pipeline.tiles import Blocks, Box, Grid
 
@@ -37,106 +37,6 @@ HELD = 256
 """Sets of candidates, those of a block and its neighbours."""
 
 Load = Callable[[int], Candidates]
-
-
-@dataclass(frozen=True, eq=False)
-class Pieces:
-    """The cut candidates of a pool, and which of them no whole candidate explains."""
-
-    pool: Pool
-    rules: Rules
-    grid: Grid
-
-    @cached_property
-    def _pairs(self) -> Pairs:
-        """Pairs of different windows of which one at least is cut."""
-        pairs, pool = meeting(self.pool.boxes), self.pool
-        one, other = pairs.T
-        apart = pool.window[one] != pool.window[other]
-        chosen: Pairs = pairs[apart & ~(pool.whole[one] & pool.whole[other])]
-        return chosen
-
-    @cached_property
-    def left(self) -> NDArray[np.bool_]:
-        """Which candidates are cut, and mostly outside the whole ones of other tiles."""
-        pool, pairs = self.pool, self._pairs
-        # Of whole ones those that may become cells: see `Contest`.
-        counts = pool.whole & (pool.in_core | (pool.distances >= self.rules.depth))
-        pairs = pairs[counts[pairs].any(axis=1)]
-        piece = np.where(pool.whole[pairs[:, 0]], pairs[:, 1], pairs[:, 0])
-        shared = shared_pixels(pool.boxes, pool.mask, pairs)
-        most, total = np.zeros(len(pool), np.int64), np.zeros(len(pool), np.int64)
-        np.maximum.at(most, piece, shared)
-        np.add.at(total, piece, shared)
-        needed = self.rules.overlap * pool.areas
-        left = ~pool.whole & (most < needed)
-        for node in np.flatnonzero(left & (total >= needed)).tolist():
-            by = pairs[(piece == node) & (shared > 0)].sum(axis=1) - node
-            left[node] = self._covered(node, by) < needed[node]
-        return left
-
-    def _covered(self, piece: int, by: NDArray[np.intp]) -> int:
-        """Return how many pixels of a piece some others cover together."""
-        found = self._found(piece)
-        cover = np.zeros_like(found.mask)
-        for other in map(self._found, by.tolist()):
-            box = found.box.intersect(other.box)
-            if box is not None:
-                cover[box.within(found.box).slices] |= other.part(box)
-        return int(np.count_nonzero(cover & found.mask))
-
-    def _found(self, node: int) -> Found:
-        pool = self.pool
-        score = float(pool.column("scores")[node])
-        class_ = int(pool.column("classes")[node])
-        return Found(Box(*pool.boxes[node].tolist()), pool.mask(node), score, class_)
-
-    @cached_property
-    def links(self) -> list[tuple[int, int]]:
-        """Pairs of pieces that are left and agree on what both their windows show."""
-        pairs = self._pairs[self.left[self._pairs].all(axis=1)]
-        return [(i, j) for i, j in pairs.tolist() if self._agree(i, j)]
-
-    @cached_property
-    def groups(self) -> list[list[int]]:
-        """Pieces that are left, in groups that hang together."""
-        return components(np.flatnonzero(self.left).tolist(), self.links)
-
-    def _agree(self, i: int, j: int) -> bool:
-        one, other = self._found(i), self._found(j)
-        windows = [self.grid.read(int(self.pool.window[node])) for node in (i, j)]
-        both = windows[0].intersect(windows[1])
-        smaller = min(one.area_in(both), other.area_in(both)) if both else 0
-        return smaller > 0 and one.shared(other) >= self.rules.overlap * smaller
-
-    def of(self, blocks: Blocks, block: int) -> list[list[int]]:
-        """Return the groups that a block answers for: it holds the first of their tiles."""
-        return [group for group in self.groups if self._first(blocks, group) == block]
-
-    def _first(self, blocks: Blocks, group: list[int]) -> int:
-        return int(blocks.of(self.pool.window[group]).min())
-
-    def rests_on(self, blocks: Blocks, block: int) -> NDArray[np.intp]:
-        """Return the candidates whose surroundings decide which groups a block answers for.
-
-        A group that certainly reaches into an earlier block need not be followed to its end.
-        """
-        certain, nodes = self.pool.surrounded(), list[int]()
-        for group in self.groups:
-            known = [node for node in group if certain[node]]
-            inside = set(known)
-            links = [(i, j) for i, j in self.links if i in inside and j in inside]
-            parts = [part for part in components(known, links) if self._holds(blocks, block, part)]
-            if any(self._first(blocks, part) == block for part in parts):
-                nodes += group
-        return np.array(nodes, np.intp)
-
-    def _holds(self, blocks: Blocks, block: int, group: list[int]) -> bool:
-        return bool((blocks.of(self.pool.window[group]) == block).any())
-
-    def found(self, group: list[int]) -> list[Found]:
-        """Return the pieces of a group, the best first."""
-        return [self._found(node) for node in sorted(group, key=lambda n: int(self.pool.rank[n]))]
 
 
 def complete(blocks: Blocks, block: int, rules: Rules, load: Load, predict: Predict) -> Candidates:
@@ -240,7 +140,9 @@ def decide(neighbours: Neighbours, block: int, rules: Rules) -> Decided:
         pool = pool.gather(neighbours.extents[block])
     contest = settled(
         pool,
-        lambda pool: Contest(pool, rules, neighbours.owner(pool.window) == block),
+        lambda pool: Contest(
+            pool, rules, neighbours.owner(pool.window) == block, neighbours.blocks.grid
+        ),
         lambda contest: contest.rests_on,
     )
     parts = [contest.decided(neighbours.tiles, block)]
@@ -281,7 +183,8 @@ def stitch(
     Returns
     -------
     Stitched
-        The cells, by position; masks of different tiles share no pixel.
+        The cells, by position. Masks of different tiles share no pixel, but where
+        `Rules.overlapping`: there each is as its tile saw it.
     """
     blocks = Blocks(grid, block_px)
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from cellseg.models import MODELS
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.models.network_settings import NETWORKS
 from cellseg.models.scale import STEPS
 from cellseg.models.settings import (
     Frozen,
@@ -308,9 +309,10 @@ def chosen_classes(
     return chosen
 
 
-def _choices() -> dict[str, tuple[str, dict[str, type[BaseModel]]]]:
+def _choices() -> dict[str, tuple[str, dict[str, type[Frozen]]]]:
     """Return, for each table of several classes, the key that names the class, and them by name."""
     return {
         "model": ("name", {name: entry.settings for name, entry in MODELS.items()}),
+        "network": ("architecture", dict(NETWORKS)),
         "normalise": ("method", {"percentile": Percentile, "range": Range, "none": Unchanged}),
     }
