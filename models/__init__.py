@@ -38,7 +38,11 @@ Overlap = Literal["resolve", "keep"]
 
 
 class Segmenter(Protocol):
-    """Anything that finds objects in planes; all that the pipeline asks of a model."""
+    """Anything that finds objects in planes; all that the pipeline asks of a model.
+
+    One whose objects overlap says so by an attribute ``overlap`` of ``"keep"``:
+    without it, the pipeline lets no two cells share a pixel.
+    """
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
         """Return the objects of each plane.
