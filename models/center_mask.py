@@ -212,13 +212,14 @@ class Heads(nn.Module):
         logits = self.centre(features).float()
         points = Points.of(targets, (logits.shape[2], logits.shape[3]))
         target = centre_target(points, tuple(logits.shape))
+        offset, size = self.offset(features).float(), self.size(features).float()
         own = torch.arange(len(points), device=logits.device)
-        cells = Cells(points.boxes, points.image, points.classes, own)
-        size = regression_loss(self.size(features).float(), points, points.sizes)
+        boxes = points.boxes_near(points.at(offset).detach(), points.at(size).detach())
+        cells = Cells(boxes, points.image, points.classes, own)
         return {
             "loss_centre": centre_loss(logits, target),
-            "loss_offset": regression_loss(self.offset(features).float(), points, points.offsets),
-            "loss_size": SIZE_WEIGHT * size,
+            "loss_offset": regression_loss(offset, points, points.offsets),
+            "loss_size": SIZE_WEIGHT * regression_loss(size, points, points.sizes),
             **self.masks.losses(
                 *self._branches(fine, features, points.image, points.y, points.x), cells, targets
             ),

@@ -93,7 +93,7 @@ class MaskBranches(Frozen):
         " published.",
     )
     room: float = Field(
-        default=0.1,
+        default=0.25,
         ge=0,
         le=1,
         description="How far masks may go beyond the box on each side, in sizes of the box, and"

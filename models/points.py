@@ -16,6 +16,8 @@ from torch.nn.functional import l1_loss, logsigmoid
 STRIDE = 4
 """Px between positions."""
 ALPHA, BETA = 2, 4
+FAR = 1.5
+"""Masks are learned over predicted boxes of up to so many times the true size."""
 OVERLAP = 0.7
 """IoU that a box moved by less than the Gaussian's radius keeps with the true one."""
 
@@ -65,6 +67,22 @@ class Points:
             (boxes[:, 2:] - boxes[:, :2]) / STRIDE,
             boxes,
         )
+
+    def boxes_near(self, offsets: Tensor, sizes: Tensor) -> Tensor:
+        """Return the boxes of predicted offsets and sizes (N, 2), as far as they are near the truth.
+
+        Masks are learned over the boxes that they will be resized to: where those are
+        off, a shape can make up for it. What is beyond `FAR` would only confuse.
+
+        Returns
+        -------
+        float32 (N, 4)
+            y0, x0, y1, x1 in px.
+        """
+        sizes = torch.minimum(torch.maximum(sizes, self.sizes / FAR), self.sizes * FAR)
+        near = offsets.clamp(-0.5, 0.5) - self.offsets
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + STRIDE * near
+        return torch.cat([centres - STRIDE * sizes / 2, centres + STRIDE * sizes / 2], 1)
 
     def at(self, maps: Tensor) -> Tensor:
         """Return the values (N, C) of maps (B, C, h, w) at the cells' positions."""

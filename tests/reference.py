@@ -92,23 +92,29 @@ def focal_loss(logits: Floats, target: Floats, alpha: float = 2, beta: float = 4
     return -total / max(int((target == 1).sum()), 1)
 
 
+def between(values: Floats, y: float, x: float) -> float:
+    """Return the bilinear value of a map (h, w) at y, x in its positions, its border going on."""
+    rows, columns = values.shape
+    y, x = min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)
+    a, b = math.floor(y), math.floor(x)
+    c, d = min(a + 1, rows - 1), min(b + 1, columns - 1)
+    v, u = y - a, x - b
+    return float(
+        values[a, b] * (1 - v) * (1 - u)
+        + values[a, d] * (1 - v) * u
+        + values[c, b] * v * (1 - u)
+        + values[c, d] * v * u
+    )
+
+
 def resized(shape: Floats, height: int, width: int) -> Floats:
     """Return a map resized, bilinear between the centres of its cells, its border going on."""
     rows, columns = shape.shape
     result = np.zeros((height, width))
     for i in range(height):
         for j in range(width):
-            y = min(max((i + 0.5) / height * rows - 0.5, 0), rows - 1)
-            x = min(max((j + 0.5) / width * columns - 0.5, 0), columns - 1)
-            a, b = math.floor(y), math.floor(x)
-            c, d = min(a + 1, rows - 1), min(b + 1, columns - 1)
-            v, u = y - a, x - b
-            result[i, j] = (
-                shape[a, b] * (1 - v) * (1 - u)
-                + shape[a, d] * (1 - v) * u
-                + shape[c, b] * v * (1 - u)
-                + shape[c, d] * v * u
-            )
+            y, x = (i + 0.5) / height * rows - 0.5, (j + 0.5) / width * columns - 0.5
+            result[i, j] = between(shape, y, x)
     return result
 
 
@@ -119,6 +125,26 @@ def assembled(shape: Floats, saliency: Floats, box: tuple[int, int, int, int]) -
     """
     y0, x0, y1, x1 = box
     return sigmoid(resized(shape, y1 - y0, x1 - x0)) * sigmoid(saliency[y0:y1, x0:x1])
+
+
+def assembled_pixels(
+    shape: Floats, saliency: Floats, stride: int, box: tuple[float, float, float, float]
+) -> dict[tuple[int, int], float]:
+    """Return the same at each pixel whose centre lies in a box of any edges.
+
+    Pixel i lies at i, position k of the saliency (h, w) at stride * k.
+    """
+    y0, x0, y1, x1 = box
+    side = len(shape)
+    found = {}
+    for y in range(max(math.ceil(y0), 0), min(math.floor(y1) + 1, stride * saliency.shape[0])):
+        for x in range(max(math.ceil(x0), 0), min(math.floor(x1) + 1, stride * saliency.shape[1])):
+            v, u = (y - y0) / (y1 - y0) * side - 0.5, (x - x0) / (x1 - x0) * side - 0.5
+            local = sigmoid(np.array(between(shape, v, u)))
+            found[y, x] = float(
+                local * sigmoid(np.array(between(saliency, y / stride, x / stride)))
+            )
+    return found
 
 
 def cross_entropy(chance: Floats, truth: Floats) -> Floats:

@@ -123,17 +123,21 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
             "2.bias": saliency["map.bias"],
         },
     )
-    # Positions of stride 4 lie on pixels 0, 4, 8 ...; beyond the last one its value goes on.
-    enlarged = np.stack([_between(one, 64) for one in maps])
     own = part("masks.shapes")
     hidden = np.maximum(reference.convolved(x, own["features.0.weight"], own["features.0.bias"]), 0)
+    offsets, predicted = reference.head(x, part("offset")), reference.head(x, part("size"))
     masks = []
     for k, (y, column) in enumerate(places.tolist()):
         vector = own["shape.weight"] @ hidden[:, y, column] + own["shape.bias"]
-        y0, x0, y1, x1 = (int(edge + 0.5) for edge in boxes[k])
-        chance = reference.assembled(vector.reshape(8, 8), enlarged[classes[k]], (y0, x0, y1, x1))
-        mask = truth["masks"][k, y0:y1, x0:x1].numpy()
-        masks.append(reference.cross_entropy(chance, mask).mean())
+        # Over the predicted box, which is taken to be at most half as large again as the true one.
+        centre = 4 * (places[k] + np.clip(offsets[:, y, column], -0.5, 0.5))
+        half = 2 * np.clip(predicted[:, y, column], sizes[k] / 1.5, sizes[k] * 1.5)
+        chances = reference.assembled_pixels(
+            vector.reshape(8, 8), maps[classes[k]], 4, (*(centre - half), *(centre + half))
+        )
+        inside = [truth["masks"][k][place].item() for place in chances]
+        entropy = reference.cross_entropy(np.array(list(chances.values())), np.array(inside))
+        masks.append(entropy.mean())
     expected["loss_mask"] = float(np.mean(masks))
     assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
@@ -148,14 +152,6 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
 def _distance(maps: np.ndarray, places: np.ndarray, truth: np.ndarray) -> float:
     each = [np.abs(maps[:, y, x] - goal).sum() for (y, x), goal in zip(places, truth, strict=True)]
     return float(np.mean(each))
-
-
-def _between(positions: np.ndarray, side: int) -> np.ndarray:
-    line = np.clip(np.arange(side) / 4, 0, len(positions) - 1)
-    low = np.floor(line).astype(int)
-    high, part = np.minimum(low + 1, len(positions) - 1), line - low
-    rows = positions[low] * (1 - part)[:, None] + positions[high] * part[:, None]
-    return np.asarray(rows[:, low] * (1 - part) + rows[:, high] * part)
 
 
 class Dots(nn.Module):

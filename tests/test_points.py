@@ -107,3 +107,17 @@ def test_peaks_are_the_highest_of_nine_and_none_is_left_out_for_number() -> None
     assert (classes == 0).sum() == 10_000
     assert (y[classes == 1].tolist(), x[classes == 1].tolist()) == ([7], [7])
     assert float(scores[classes == 1][0]) == pytest.approx(reference.sigmoid(np.array(2.0)))
+
+
+def test_boxes_to_learn_masks_over_follow_the_prediction_but_not_far() -> None:
+    points = Points.of([target([(3, 5, 23, 45), (40, 40, 52, 48)], [1, 1])], (16, 16))
+    exact = points.boxes_near(points.offsets, points.sizes)
+    torch.testing.assert_close(exact, points.boxes)
+    near = points.boxes_near(points.offsets, points.sizes * 1.2)
+    torch.testing.assert_close(near[:, 2:] - near[:, :2], 4 * points.sizes * 1.2)
+    for far in (0.0, 100.0):
+        boxes = points.boxes_near(points.offsets + far, points.sizes * far)
+        grown = (boxes[:, 2:] - boxes[:, :2]) / 4 / points.sizes
+        torch.testing.assert_close(grown, torch.full_like(grown, 1.5 if far else 1 / 1.5))
+        moved = (boxes[:, :2] + boxes[:, 2:] - points.boxes[:, :2] - points.boxes[:, 2:]) / 8
+        assert (moved.abs() <= 1).all()
