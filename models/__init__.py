@@ -117,6 +117,7 @@ MODELS: dict[str, Model] = {
         "cellseg.models.detector:load",
         "CenterMask, cells as points; keeps cells whole where they overlap",
         overlap="keep",
+        bytes_per_px=800,
     ),
     "center_mask_fcos": Model(
         CenterMaskFCOSSettings,

@@ -69,7 +69,7 @@ class Points:
         )
 
     def boxes_near(self, offsets: Tensor, sizes: Tensor) -> Tensor:
-        """Return the boxes of predicted offsets and sizes (N, 2), as far as they are near the truth.
+        """Return the boxes of predicted offsets and sizes (N, 2), kept near the true ones.
 
         Masks are learned over the boxes that they will be resized to: where those are
         off, a shape can make up for it. What is beyond `FAR` would only confuse.

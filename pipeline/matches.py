@@ -30,6 +30,8 @@ Nodes = frozenset[int]
 Answer = tuple[bool, Nodes]
 """With the candidates that it rests on: what shares a pixel with their boxes must be known."""
 Key = tuple[float, int, int]
+View = tuple[int | None, int]
+"""What one look shows of a candidate, None for nothing, and that candidate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,9 @@ class Matches:
     def _shows(self, look: int, i: int, j: int) -> Answer:
         """Return whether a look shows two candidates as two cells."""
         (one, ones), (other, others) = self._view(i, look), self._view(j, look)
-        apart = one != other
-        apart = apart and (self._stands(one, i, j, look) or self._stands(other, j, i, look))
+        views = ((one, i), (other, j)), ((other, j), (one, i))
+        told = [(view, beside) for view, beside in views if view[0] not in (None, view[1])]
+        apart = one != other and bool(told) and all(self._stands(look, *pair) for pair in told)
         return apart, Nodes((i, j)) | ones | others
 
     def agree(self, i: int, j: int, least: float) -> bool:
@@ -133,13 +136,43 @@ class Matches:
                 return other, rests_on
         return None, rests_on
 
-    def _stands(self, match: int | None, node: int, other: int, look: int) -> bool:
-        """Whether the match of a candidate covers what that shares with another one."""
-        if match is None or match == node:
+    def _stands(self, look: int, view: View, beside: View) -> bool:
+        """Whether the match of a candidate covers what that shares with another one.
+
+        With it the other pieces, where the window cut the candidate into several.
+        """
+        (match, node), (theirs, other) = view, beside
+        if match is None:
             return False
         both, window = self._shared(node, other), self._window(look)
         shared = both.area_in(window)
-        return shared > 0 and both.shared(self._of(match)) >= (1 - BESIDE) * shared
+        needed = (1 - BESIDE) * shared
+        if shared == 0 or both.shared(self._of(match)) >= needed:
+            return shared > 0
+        pieces = [piece for piece in self._beside(match, node, look) if piece != theirs]
+        return self._covered(both, [match, *pieces]) >= needed
+
+    def _beside(self, match: int, node: int, look: int) -> list[int]:
+        """Return the cut candidates of a look in a candidate that share nothing with its match."""
+        whole, areas, least = self.pool.whole, self.pool.areas, 1 - BESIDE
+        if whole[match]:
+            return []
+        return [
+            piece
+            for piece in self._partners(node, look)
+            if not whole[piece]
+            and self._measured(piece, match)[0] == 0
+            and self._measured(piece, node)[0] >= least * int(areas[piece])
+        ]
+
+    def _covered(self, both: Found, by: Sequence[int]) -> int:
+        """Return how many pixels of an object some candidates cover together."""
+        left = both.mask.copy()
+        for found in map(self._of, by):
+            box = both.box.intersect(found.box)
+            if box is not None:
+                left[box.within(both.box).slices] &= ~found.part(box)
+        return both.area - int(np.count_nonzero(left))
 
     def _shared(self, i: int, j: int) -> Found:
         """Return what two candidates share as an object."""

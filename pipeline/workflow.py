@@ -309,10 +309,10 @@ def chosen_classes(
     return chosen
 
 
-def _choices() -> dict[str, tuple[str, dict[str, type[Frozen]]]]:
+def _choices() -> dict[str, tuple[str, dict[str, type[BaseModel]]]]:
     """Return, for each table of several classes, the key that names the class, and them by name."""
     return {
         "model": ("name", {name: entry.settings for name, entry in MODELS.items()}),
-        "network": ("architecture", dict(NETWORKS)),
+        "network": ("architecture", {**NETWORKS}),
         "normalise": ("method", {"percentile": Percentile, "range": Range, "none": Unchanged}),
     }
