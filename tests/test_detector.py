@@ -62,7 +62,7 @@ def test_paste_places_an_edge_at_sub_pixel_precision() -> None:
 def test_a_disc_survives_target_and_paste() -> None:
     y, x = np.indices((30, 30))
     labels = ((y - 14) ** 2 + (x - 15) ** 2 <= 49).astype(np.int32)
-    goal = target(labels)
+    goal = target(labels[None])
     box = goal["boxes"][0].numpy()[[1, 0, 3, 2]] + 0.5
     assert box.tolist() == [7, 8, 22, 23]
     from torchvision.models.detection.roi_heads import project_masks_on_boxes
@@ -110,7 +110,7 @@ def test_of_a_mask_in_pieces_the_largest_is_kept_and_debris_is_dropped() -> None
 def test_a_batch_without_objects_has_a_finite_loss_and_gradients() -> None:
     torch.manual_seed(0)
     network = MaskRCNN(SMALL).train()
-    empty = target(np.zeros((64, 64), np.int32))
+    empty = target(np.zeros((1, 64, 64), np.int32))
     losses = network(torch.rand(2, 1, 64, 64), [empty, empty])
     assert isinstance(losses, dict)
     total = torch.stack(list(losses.values())).sum()
@@ -183,12 +183,14 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
 
 
 def test_shipped_weights_are_small_and_say_what_they_are() -> None:
-    assert "nuclei" in shipped()
+    # Half of what `nuclei_overlap` is measured on are composed images, in which cells hide cells.
+    least = {"nuclei": 0.80, "nuclei_overlap": 0.65}
+    assert set(least) == set(shipped())
     for name, path in shipped().items():
         assert path.stat().st_size <= 16e6
         described = read_card(path)
         assert described.name == name
-        assert described.accuracy["ap_0.5"] >= 0.80
+        assert described.accuracy["ap_0.5"] >= least[name]
         assert described.data_licence == "CC0"
 
 

@@ -78,7 +78,7 @@ def goal(classes: int, objects: bool = True) -> dict[str, Tensor]:
     labels = np.zeros((SIDE, SIDE), np.int32)
     if objects:
         labels[4:12, 5:14], labels[20:56, 16:40], labels[40:60, 46:62] = 1, 2, 3
-    return target(labels, np.minimum(np.arange(4), classes).astype(np.uint8))
+    return target(labels[None], np.minimum(np.arange(4), classes).astype(np.uint8))
 
 
 @pytest.mark.parametrize("changes", FPN + C4, ids=named)
