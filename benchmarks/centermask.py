@@ -31,14 +31,13 @@ from cellseg.models.dataset import Sample, composed_samples
 from cellseg.models.detector import Detector
 from cellseg.models.layers import from_layers
 from cellseg.models.network_settings import Network
-from cellseg.models.networks import build, stride_of
 from cellseg.models.settings import (
     CenterMaskFCOSNetwork,
     CenterMaskNetwork,
     NetworkSettings,
     TrainSettings,
 )
-from cellseg.models.train import Trainer
+from cellseg.models.train import Trainer, segmenter_of
 from cellseg.pipeline.recall import ShareRecall, recall_by_share
 from cellseg.pipeline.samples import read_samples
 from cellseg.pipeline.score import Score, match, pool
@@ -199,16 +198,8 @@ class Trained:
         self, score: float = LEAST_SCORE, calibration: tuple[float, float] = (1.0, 0.0)
     ) -> Detector:
         """Return it as a segmenter; see `cellseg.models.train.Trainer.segmenter`."""
-        network = build(self.network)
-        network.load_state_dict(self.weights)
-        model = MODELS[self.network.architecture]
-        return Detector(
-            network,
-            stride_of(network),
-            overlap=self.overlap,
-            mask_threshold=model.settings.model_fields["mask_threshold"].default,
-            score=score,
-            calibration=calibration,
+        return segmenter_of(
+            self.network, self.weights, overlap=self.overlap, score=score, calibration=calibration
         )
 
 

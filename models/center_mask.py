@@ -134,10 +134,7 @@ class MaskHeads(nn.Module):
         masks = [one["masks"] for one in targets]
         cells = replace(cells, boxes=self.windows(cells.boxes))
         pixels = pixels_of(cells.boxes, (masks[0].shape[-2], masks[0].shape[-1]))
-        every = torch.cat([m.reshape(-1) for m in masks])
-        side = masks[0].shape[-2] * masks[0].shape[-1]
-        place = cells.mask[pixels.owner] * side + pixels.y * masks[0].shape[-1] + pixels.x
-        truth = every[place].float()
+        truth = torch.cat(masks)[cells.mask[pixels.owner], pixels.y, pixels.x].float()
         each = assembled_loss(*self._logits(shapes, maps, cells, pixels), truth)
         mean = torch.zeros(len(cells.boxes), device=each.device).index_add(0, pixels.owner, each)
         mean = mean / pixels.counts.clamp(min=1)

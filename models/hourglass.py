@@ -16,8 +16,8 @@ class HourglassShape:
 
     Parameters
     ----------
-    stem : (int, int)
-        Channels at stride 2 and at stride 4, before the first hourglass.
+    stem : int
+        Channels at stride 2, before the first hourglass.
     widths : tuple of int
         Channels at strides 4, 8, 16, ...
     blocks : tuple of int
@@ -26,17 +26,15 @@ class HourglassShape:
         Hourglasses one after the other.
     """
 
-    stem: tuple[int, int]
+    stem: int
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
     stacks: int
 
 
 SHAPES: dict[str, HourglassShape] = {
-    "hourglass_small": HourglassShape((32, 64), (64, 96, 128, 192), (1, 1, 1, 2), 1),
-    "hourglass_104": HourglassShape(
-        (128, 256), (256, 256, 384, 384, 384, 512), (2, 2, 2, 2, 2, 4), 2
-    ),
+    "hourglass_small": HourglassShape(32, (64, 96, 128, 192), (1, 1, 1, 2), 1),
+    "hourglass_104": HourglassShape(128, (256, 256, 384, 384, 384, 512), (2, 2, 2, 2, 2, 4), 2),
 }
 """The one of 104 layers: Law and Deng, "CornerNet: detecting objects as paired keypoints", ECCV
 2018, section 3.5, after Newell et al., ECCV 2016; the small one is cellseg's, for CPUs."""
@@ -126,13 +124,11 @@ class Hourglass(nn.Module):
     def __init__(self, name: str, in_channels: int) -> None:
         super().__init__()
         shape = SHAPES[name]
-        self.fine_channels, width = shape.stem
-        self.out_channels, self.stacks = shape.widths[0], shape.stacks
+        width = shape.widths[0]
+        self.fine_channels, self.out_channels, self.stacks = shape.stem, width, shape.stacks
         self.stride = 4 * 2 ** (len(shape.widths) - 1)
         self.stem = convolution(in_channels, self.fine_channels, 7, stride=2)
         self.shrink = Residual(self.fine_channels, width, stride=2)
-        if width != self.out_channels:
-            raise ValueError(f"{name}: stem and first width differ, {width} {self.out_channels}")
         self.hourglasses = nn.ModuleList(
             HourglassModule(shape.widths, shape.blocks) for _ in range(shape.stacks)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cellseg.models import MODELS
 from cellseg.models.dataset import Crops, Sample
 from cellseg.models.detector import Detector
 from cellseg.models.errors import CellsegError
+from cellseg.models.network_settings import Network
 from cellseg.models.networks import build, stride_of
 from cellseg.models.settings import TrainSettings
 from cellseg.models.weights import find_weights, load_tensors, read_card
@@ -156,14 +157,9 @@ class Trainer:
         self, score: float = 0.5, calibration: tuple[float, float] = (1.0, 0.0)
     ) -> Detector:
         """Return the averaged network as a segmenter; training goes on unaffected."""
-        network = build(self.settings.network)
-        network.load_state_dict(self.average)
-        model = MODELS[self.settings.network.architecture]
-        return Detector(
-            network,
-            stride_of(network),
-            overlap=model.overlap,
-            mask_threshold=model.settings.model_fields["mask_threshold"].default,
+        return segmenter_of(
+            self.settings.network,
+            self.average,
             score=score,
             calibration=calibration,
             device=self.device,
@@ -204,3 +200,23 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.count = state["count"]
         self._batches = None
+
+
+def segmenter_of(settings: Network, weights: Mapping[str, Tensor], **how: Any) -> Detector:
+    """Return a network with some weights as a segmenter.
+
+    Parameters
+    ----------
+    settings : Network
+    weights : mapping
+        Its tensors by name.
+    **how
+        Keywords of `Detector`; what becomes of overlap and where a mask ends are as the
+        model has it by default.
+    """
+    network = build(settings)
+    network.load_state_dict(weights)
+    model = MODELS[settings.architecture]
+    threshold = model.settings.model_fields["mask_threshold"].default
+    default = {"overlap": model.overlap, "mask_threshold": threshold}
+    return Detector(network, stride_of(network), **(default | how))

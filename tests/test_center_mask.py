@@ -17,6 +17,7 @@ from cellseg.models.detector import Detector
 from cellseg.models.network_settings import CenterMaskNetwork
 from cellseg.models.settings import CenterMaskSettings, MaskRCNNSettings, Percentile
 from cellseg.models.weights import Card, save_weights
+from learning import overfit
 
 PAPER = CenterMaskNetwork(
     classes=2,
@@ -58,15 +59,7 @@ def test_it_learns_three_cells_that_overlap() -> None:
     torch.manual_seed(0)
     image, truth = three_cells()
     network = CenterMask(CenterMaskNetwork(head_channels=32)).train()
-    steps = 90
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
-    batch = torch.from_numpy(image)[None, None].repeat(2, 1, 1, 1)
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 2e-3 * min(1, 2 * (steps - step) / steps)
-        losses = network(batch, [truth, truth])
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+    overfit(network, image, truth, steps=90, rate=2e-3)
     detector = Detector(
         network, network.backbone.stride, overlap="keep", score=0.5, mask_threshold=0.4
     )

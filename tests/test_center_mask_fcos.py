@@ -10,6 +10,7 @@ from cellseg.models.center_mask_fcos import CenterMaskFCOS
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector
 from cellseg.models.network_settings import CenterMaskFCOSNetwork
+from learning import overfit
 
 SMALL = CenterMaskFCOSNetwork(
     stages=2, pyramid_channels=32, convolutions=1, head_channels=16, shape_px=16
@@ -29,15 +30,7 @@ def test_it_learns_two_cells_that_overlap() -> None:
     layers = rectangles((10, 8, 36, 30), (22, 20, 50, 46))
     image = (0.4 * (layers > 0).sum(0)).astype(np.float32)
     network = CenterMaskFCOS(SMALL).train()
-    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
-    batch, truth = torch.from_numpy(image)[None, None].repeat(2, 1, 1, 1), target(layers)
-    steps = 80
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 3e-3 * min(1, 2 * (steps - step) / steps)
-        losses = network(batch, [truth, truth])
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+    overfit(network, image, target(layers), steps=80, rate=3e-3)
     detector = Detector(
         network, network.backbone.stride, overlap="keep", score=0.5, mask_threshold=0.4
     )

@@ -1,0 +1,27 @@
+"""A small training: what shows that a network can learn at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+def overfit(
+    network: nn.Module,
+    image: NDArray[np.float32],
+    truth: dict[str, Tensor],
+    *,
+    steps: int,
+    rate: float,
+) -> None:
+    """Train a network on one image (H, W), twice a batch, the rate falling in the second half."""
+    optimiser = torch.optim.AdamW(network.parameters(), rate)
+    batch = torch.from_numpy(image)[None, None].repeat(2, 1, 1, 1)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = rate * min(1, 2 * (steps - step) / steps)
+        losses = network(batch, [truth, truth])
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
