@@ -48,13 +48,17 @@ class Field:
     well, site, channel : str or None
         What the pattern found in the file name. A well is capital letters and a number of at
         least two digits, ``B03``; the channel names the image's only channel.
+    plate, acquisition : str or None
+        Which of several plates, and which of its acquisitions.
     """
 
     name: str
     path: Path
-    well: str | None
-    site: str | None
-    channel: str | None
+    well: str | None = None
+    site: str | None = None
+    channel: str | None = None
+    plate: str | None = None
+    acquisition: str | None = None
 
 
 def discover(images: Sequence[Path | str], pattern: str | None) -> list[Field]:
