@@ -54,11 +54,13 @@ from benchmarks.empty_fields import false_cells
 from benchmarks.pairs import BY_SIZE, Pair, find_pairs, group_of, read_groups
 from benchmarks.worst import Case, write_worst
 from cellseg.models import MODELS, FitsImage, Instances, Segmenter, load_model
+from cellseg.models.channel_settings import Combination
 from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import decide
 from cellseg.models.settings import ModelSettings, Percentile
 from cellseg.models.weights import find_weights, fingerprint
 from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.score import match
 from cellseg.pipeline.stages import VERSIONS
 from cellseg.pipeline.tiles import Box
@@ -112,7 +114,7 @@ def segment(
 
 def measure(
     model: Segmenter,
-    channels: Sequence[int | str],
+    channels: Sequence[int | str | Combination],
     pair: Pair,
     group: Callable[[str, NDArray[Any], NDArray[np.float64]], str],
 ) -> Case:
@@ -121,18 +123,18 @@ def measure(
     Parameters
     ----------
     model : Segmenter
-    channels : sequence of int or str
-        The channels that it sees.
+    channels : sequence
+        What it sees of the channels; see `Inputs`.
     pair : Pair
     group : function
         Of name, pixels (C, H, W) and true diameters in px; returns the group's name.
     """
     image, truth_image = open_image(pair.image), open_image(pair.truth)
-    indices = [image.channel_index(channel) for channel in channels]
-    pixels, truth = _read(image, indices), _read(truth_image, [0])[0]
+    inputs = Inputs.of(channels, image.channels, image.source)
+    pixels, truth = inputs.see(_read(image, inputs.channels)), _read(truth_image, [0])[0]
     if not np.isfinite(pixels).all():
         raise CellsegError(f"{pair.image}: holds NaN or infinite pixels. Replace them.")
-    sample = sample_windows(image, indices, 0, 0)
+    sample = [inputs.see(window) for window in sample_windows(image, inputs.channels, 0, 0)]
     start = time.perf_counter()
     instances = segment(model, pixels, sample)
     seconds = time.perf_counter() - start
@@ -159,7 +161,7 @@ def _read(image: Image, channels: Sequence[int]) -> NDArray[Any]:
 
 def measure_all(
     model: Segmenter,
-    channels: Sequence[int | str],
+    channels: Sequence[int | str | Combination],
     pairs: Sequence[Pair],
     groups: Mapping[str, str] | None,
 ) -> tuple[list[Outcome], list[Case]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cellseg.models.channel_settings import Input
 from cellseg.models.compose_settings import ComposeSettings
 from cellseg.models.frozen import Frozen
 from cellseg.models.network_settings import (
@@ -41,10 +42,11 @@ class ModelSettings(Frozen):
     """`[model]`: what every model shares."""
 
     name: str = Field(description="Name of the model, one of `cellseg models`.")
-    channels: tuple[Annotated[int, Field(ge=0)] | str, ...] = Field(
+    channels: tuple[Input, ...] = Field(
         default=(0,),
         min_length=1,
-        description="Image channels the model sees, in its order, each by index or by name.",
+        description="What the model sees, in its order: each a channel of the image by index or by"
+        ' name, or a plane made of channels, as { max = [0, 1] } or { stain = "hematoxylin" }.',
     )
 
 

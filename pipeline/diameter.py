@@ -41,9 +41,10 @@ class Estimated:
 
 
 def given_px(scene: Scene) -> float | None:
-    """Return the diameter that the workflow gives for the cells of an image, in px.
+    """Return the diameter that the workflow gives for the cells of an image, in px as it is read.
 
-    None where it gives none, or one that is still to be estimated.
+    What a workflow gives in px is in px of the full resolution. None where it gives none, or one
+    that is still to be estimated.
 
     Raises
     ------
@@ -54,7 +55,8 @@ def given_px(scene: Scene) -> float | None:
     if not isinstance(settings, DetectorSettings):
         return None
     if settings.diameter_um is None:
-        return None if settings.diameter_px == "auto" else settings.diameter_px
+        px = settings.diameter_px
+        return px / math.sqrt(math.prod(scene.reduced)) if isinstance(px, float) else None
     if scene.voxel_um is None:
         raise CellsegError(
             f"{scene.source.path}: does not say how large its pixels are, which [model]"

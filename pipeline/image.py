@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.levels import Level, coarser
 from cellseg.pipeline.source import PixelSource, Shape, Sliced, stamp
 from cellseg.pipeline.tiles import Box
-from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.voxel import Voxel, enlarged
 
-__all__ = ["READERS", "Image", "fingerprint", "open_image", "sample_windows"]
+__all__ = ["READERS", "Image", "find_channel", "fingerprint", "open_image", "sample_windows"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 WHOLE_PX = 2048 * 2048
@@ -43,12 +44,18 @@ class Image:
         Size of a pixel in um; None if unknown. z is 1.0 where there is one plane of unknown depth.
     source : str
         Path of the file.
+    levels : tuple of Level
+        Coarser copies that the file keeps, finest first; `at_level` gives one as an image.
+    remarks : tuple of str
+        What the user should know of it.
     """
 
     pixels: da.Array
     channels: tuple[str, ...]
     voxel: Voxel | None
     source: str
+    levels: tuple[Level, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_source(
@@ -57,8 +64,25 @@ class Image:
         chunks: Shape,
         channels: Sequence[str | None],
         voxel: Voxel | None,
+        levels: Iterable[tuple[PixelSource, Shape]] = (),
+        remarks: Sequence[str] = (),
     ) -> Image:
         """Build from what a reader found.
+
+        Parameters
+        ----------
+        source : PixelSource
+            The full resolution.
+        chunks : (T, C, Z, Y, X)
+            In which it is best read.
+        channels : sequence of str or None
+            As the file names them.
+        voxel : (z, y, x) or None
+            In um.
+        levels : iterable of (PixelSource, chunks)
+            What may be coarser copies, finest first; used up to the first that is none.
+        remarks : sequence of str
+            See `Image`.
 
         Raises
         ------
@@ -74,33 +98,46 @@ class Image:
             raise CellsegError(
                 f"{source.path}: no pixels, the shape (T, C, Z, Y, X) is {source.shape}"
             )
-        pixels = da.from_array(
-            Sliced(source),
-            chunks,
-            name=False,
-            meta=np.empty((0,) * 5, source.dtype),
+        alike = takewhile(lambda each: each[0].dtype == source.dtype, levels)
+        return cls(
+            _lazy(source, chunks),
+            _distinct(channels, source.shape[1]),
+            voxel,
+            str(source.path),
+            coarser(source.shape, (_lazy(*each) for each in alike)),
+            tuple(remarks),
         )
-        return cls(pixels, _distinct(channels, source.shape[1]), voxel, str(source.path))
 
-    def channel_index(self, channel: int | str) -> int:
-        """Return the index of a channel given by index or name.
+    def at_level(self, number: int) -> Image:
+        """Return a level of the pyramid as an image of its own, with its own size of a pixel.
+
+        Parameters
+        ----------
+        number : int
+            0 is the full resolution, 1 the finest of the coarser ones.
 
         Raises
         ------
         CellsegError
-            If there is no such channel; lists those that exist, the nearest name first.
+            If there is no such level; lists those that there are.
         """
-        if channel in self.channels:
-            return self.channels.index(str(channel))
-        if isinstance(channel, int) and 0 <= channel < len(self.channels):
-            return channel
-        names = sorted(
-            self.channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio()
-        )
-        raise CellsegError(
-            f"{self.source}: no channel {channel!r}; there are {len(names)}:"
-            f" {', '.join(map(repr, names))}, or by index 0 to {len(names) - 1}."
-        )
+        if number == 0:
+            return self
+        if number > len(self.levels):
+            shapes = [self.pixels.shape, *(level.pixels.shape for level in self.levels)]
+            sizes = [shape[3:] for shape in shapes]
+            known = ", ".join(f"{n} ({h} x {w} px)" for n, (h, w) in enumerate(sizes))
+            raise CellsegError(
+                f"{self.source}: no level {number}; there are {len(sizes)}: {known}."
+                ' Set level to one of them, or to "auto".'
+            )
+        level = self.levels[number - 1]
+        voxel = enlarged(self.voxel, level.factor)
+        return replace(self, pixels=level.pixels, voxel=voxel, levels=())
+
+    def channel_index(self, channel: int | str) -> int:
+        """Return the index of a channel given by index or name; see `find_channel`."""
+        return find_channel(self.channels, self.source, channel)
 
     def read(self, t: int, z: int, box: Box, channels: Sequence[int]) -> NDArray[Any]:
         """Return a box of one plane, decoding only what lies under it.
@@ -135,6 +172,39 @@ class Image:
         return np.ascontiguousarray(together[[c - first for c in channels]])
 
 
+def find_channel(channels: Sequence[str], source: str, channel: int | str) -> int:
+    """Return the index of a channel given by index or name.
+
+    Parameters
+    ----------
+    channels : sequence of str
+        Names of those there are.
+    source : str
+        Where they are; the first words of the error.
+    channel : int or str
+
+    Raises
+    ------
+    CellsegError
+        If there is no such channel; lists those that exist, the nearest name first.
+    """
+    if channel in channels:
+        return channels.index(str(channel))
+    if isinstance(channel, int) and 0 <= channel < len(channels):
+        return channel
+    names = sorted(channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio())
+    raise CellsegError(
+        f"{source}: no channel {channel!r}; there are {len(names)}:"
+        f" {', '.join(map(repr, names))}, or by index 0 to {len(names) - 1}."
+    )
+
+
+def _lazy(source: PixelSource, chunks: Shape) -> da.Array:
+    meta = np.empty((0,) * 5, source.dtype)
+    pixels: da.Array = da.from_array(Sliced(source), chunks, name=False, meta=meta)
+    return pixels
+
+
 def _tiff(path: Path) -> Image:
     from cellseg.pipeline.tiff import read_tiff
 
@@ -151,6 +221,9 @@ READERS: dict[str, Callable[[Path], Image]] = {
     ".tif": _tiff,
     ".tiff": _tiff,
     ".btf": _tiff,
+    ".svs": _tiff,
+    ".ndpi": _tiff,
+    ".scn": _tiff,
     ".zarr": _ome_zarr,
 }
 """One reader for each suffix, in lower case; ``.ome.tif`` and the like end in one of them."""
@@ -216,16 +289,16 @@ def _lattice(length: int, count: int) -> list[int]:
     return [max(centre - SAMPLE_PX // 2, 0) // SAMPLE_PX * SAMPLE_PX for centre in centres]
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, level: int = 0) -> str:
     """Return what tells one state of an input from another, so that a run knows what it may reuse.
 
     A file: its size and time of change. A zarr: its metadata, and name, size
-    and time of change of the files of its full resolution (the first 100,000 of
-    them, in order of name). So a file replaced, saved again or still growing is
-    noticed, and labels or pyramid levels added to a zarr do not count. Not
-    noticed: a change that keeps size and time, changes past the first 100,000
-    chunks, and other files of a multi-file OME-TIFF. The path is no part of it:
-    a moved folder is the same input.
+    and time of change of the files of its full resolution, or of the level that is
+    read (the first 100,000 of them, in order of name). So a file replaced, saved
+    again or still growing is noticed, and labels or pyramid levels added to a zarr
+    do not count. Not noticed: a change that keeps size and time, changes past the
+    first 100,000 chunks, and other files of a multi-file OME-TIFF. The path is no
+    part of it: a moved folder is the same input.
 
     Raises
     ------
@@ -242,9 +315,9 @@ def fingerprint(path: Path) -> str:
     for name in ("zarr.json", ".zattrs"):
         if (path / name).is_file():
             digest.update((path / name).read_bytes())
-    level = level_folder(path)
-    for file in islice(_files(level), FILES_IN_FINGERPRINT):
-        digest.update(repr((file.relative_to(level).as_posix(), *stamp(file))).encode())
+    folder = level_folder(path, level)
+    for file in islice(_files(folder), FILES_IN_FINGERPRINT):
+        digest.update(repr((file.relative_to(folder).as_posix(), *stamp(file))).encode())
     return digest.hexdigest()
 
 

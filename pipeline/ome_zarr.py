@@ -1,4 +1,4 @@
-"""OME-Zarr images (NGFF 0.4 and 0.5): the full resolution of the first multiscale image.
+"""OME-Zarr images (NGFF 0.4 and 0.5): the first multiscale image, with its levels.
 
 Sources: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org/0.5.
 """
@@ -6,7 +6,7 @@ Sources: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ VERSIONS = ("0.4", "0.5")
 
 
 def read_ome_zarr(path: Path) -> Image:
-    """Open the full resolution of the first multiscale image in an OME-Zarr group.
+    """Open the first multiscale image in an OME-Zarr group, at full resolution.
 
     Of a group of label images, as a run writes it, that is the first one; `label_layers`
     names the others. Chunks that were never written read as the fill value, as zarr has it.
@@ -45,7 +45,23 @@ def read_ome_zarr(path: Path) -> Image:
         names = [each.get("label") for each in metadata.get("omero", {}).get("channels", [])]
         scales = [_scale(level, len(array.shape)), _scale(multiscale, len(array.shape))]
         voxel = _voxel(multiscale["axes"], axes, scales, source.shape[2])
-        return Image.from_source(source, source.chunks, names, voxel)
+        levels = ((each, each.chunks) for each in _levels(path, multiscale, axes))
+        return Image.from_source(source, source.chunks, names, voxel, levels)
+
+
+def _levels(
+    path: Path, multiscale: Mapping[str, Any], axes: tuple[int | None, ...]
+) -> Iterator[ZarrSource]:
+    """Yield the levels below the full resolution, as far as they can be read."""
+    for level in multiscale["datasets"][1:]:
+        try:
+            array = zarr.open_array(str(path / level["path"]), mode="r")
+        # A missing or damaged level costs the full resolution nothing.
+        except Exception:
+            return
+        if array.ndim != len(multiscale["axes"]):
+            return
+        yield ZarrSource(path, array, axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +73,7 @@ class ZarrSource:
     path : Path
         The OME-Zarr group.
     array : zarr.Array
-        Its full resolution.
+        Its full resolution, or another level.
     axes : tuple of 5 int or None
         Which axis of the array is t, c, z, y and x; None for one it does not have.
     """
@@ -101,16 +117,16 @@ class ZarrSource:
         return found.transpose(order).reshape(shape).astype(self.dtype, copy=False)
 
 
-def level_folder(path: Path) -> Path:
-    """Return the folder of the full resolution, or `path` itself if it is not an image."""
+def level_folder(path: Path, level: int = 0) -> Path:
+    """Return the folder of a level, 0 the full resolution, or `path` itself if there is none."""
     try:
         image, metadata = _first_image(path)
         multiscale = _multiscale(image, metadata)
         with naming(path):
-            level = image / multiscale["datasets"][0]["path"]
+            folder = image / multiscale["datasets"][level]["path"]
     except CellsegError:
         return path
-    return level if level.is_dir() else path
+    return folder if folder.is_dir() else path
 
 
 def label_layers(path: Path) -> list[Path]:

@@ -37,7 +37,7 @@ GAMMA = 0.6
 def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
     """Return a picture of the first time point's middle plane.
 
-    The model's first channel in grey, from its 1st to its 99.8th percentile, each cell
+    The first plane that the model sees in grey, from its 1st to its 99.8th percentile, each cell
     outlined along its own pixels, so that touching cells stay apart; in another colour
     where it lies over or under a second cell. Short
     ticks at its edges mark where tiles meet, if there are several.
@@ -91,20 +91,19 @@ def _middle(scene: Scene) -> int:
 
 def _picture(scene: Scene, step: int) -> NDArray[np.uint8]:
     """Return every `step`-th pixel as uint8 (h, w); a very large plane blurred."""
-    sample = sample_windows(scene.image, _shown(scene), 0, _middle(scene))
-    contrast = decide(Percentile(), sample)
+    first = scene.inputs.first
+    sample = sample_windows(scene.image, first.channels, 0, _middle(scene))
+    contrast = decide(Percentile(), [first.see(window) for window in sample])
     windows = Grid(scene.grid.plane, WINDOW, 0)
     show = _every_few_th if len(windows) <= WINDOWS else _blurred
     return show(scene, step, contrast)
 
 
-def _shown(scene: Scene) -> tuple[int, ...]:
-    return scene.model_channels[:1]
-
-
 def _grey(scene: Scene, box: Box, step: int, contrast: Normalisation) -> NDArray[np.float32]:
     """Return every `step`-th pixel of a box, from its first one, as 0 to 255."""
-    pixels = scene.image.read(0, _middle(scene), box, _shown(scene))[:, ::step, ::step]
+    first = scene.inputs.first
+    read = scene.image.read(0, _middle(scene), box, first.channels)[:, ::step, ::step]
+    pixels = first.see(read)
     return np.asarray(np.clip(contrast.apply(pixels)[0], 0, 1) ** GAMMA * 255, np.float32)
 
 

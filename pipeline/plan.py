@@ -18,7 +18,8 @@ from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
-from cellseg.pipeline.image import fingerprint
+from cellseg.pipeline.image import Image, fingerprint
+from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.results import Results
@@ -42,6 +43,8 @@ class ImageReport:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     zoom: float | None = None
+    level: int | None = None
+    pixel_um: tuple[float, float] | None = None
     seams: dict[str, Any] | None = None
     reason: str | None = None
     traceback: str | None = None
@@ -155,9 +158,10 @@ def plan(
             key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             image = opened(source)
-            about = image.pixels.shape, image.channels, image.voxel
+            about = image.pixels.shape, image.channels, image.voxel, image.remarks
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
-            _ = scene.model_channels
+            _ = scene.inputs
+            scene = _at_level(scene, image, trained_px)
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
             scenes.append(scene)
@@ -172,10 +176,28 @@ def plan(
     planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
-    key = _digest("diameter", own, workflow.normalise, channels)
+    level = [workflow.level] if workflow.level not in ("auto", 0) else []
+    key = _digest("diameter", own, workflow.normalise, channels, *level)
     known = None if fresh else results.read_diameter(key)
     planned = replace(planned, diameter_key=key)
     return planned if known is None else planned.sized(known)
+
+
+def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:
+    """Return an image at the level of its pyramid that is read, which may be the one it is at.
+
+    That follows from the image and the workflow alone.
+    """
+    number, px = scene.workflow.level, given_px(scene) if trained_px is not None else None
+    if number == "auto":
+        number = level_for(image.levels, trained_px / px) if px and trained_px else 0
+    if number == 0:
+        return scene
+    reduced = image.at_level(number)
+    factor = image.levels[number - 1].factor
+    key = _digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
+    about = {"shape": reduced.pixels.shape, "voxel": reduced.voxel, "reduced": factor}
+    return replace(scene, key=key, level=number, **about)
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:

@@ -26,10 +26,11 @@ from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
-from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.voxel import Voxel, enlarged
 from cellseg.pipeline.workflow import Tiling, Workflow
 
 
@@ -97,10 +98,17 @@ class Scene:
     voxel : (z, y, x) or None
         What the image says of itself; see `cellseg.pipeline.image.Image`. It is not
         opened again to be asked, as it may be gone by then.
+    remarks : tuple of str
+        The same.
+    level : int
+        Level of the image's pyramid that is read, 0 the full resolution. All that is said in px
+        is in px of this level, `shape` and `voxel` too.
+    reduced : (y, x)
+        Px of the full resolution in a px of that level.
     diameter_px : float or None
         Typical diameter of its cells, if it is known.
     zoom : float
-        Magnification at which the model sees the image; see `cellseg.models.scale`.
+        Magnification at which the model sees that level; see `cellseg.models.scale`.
     overlap : "resolve" or "keep"
         What is done where two of the model's cells claim a pixel.
     normalisation : Normalisation or None
@@ -117,6 +125,9 @@ class Scene:
     shape: Shape
     channels: tuple[str, ...]
     voxel: Voxel | None = None
+    remarks: tuple[str, ...] = ()
+    level: int = 0
+    reduced: tuple[float, float] = (1.0, 1.0)
     diameter_px: float | None = None
     zoom: float = 1.0
     overlap: Overlap = "resolve"
@@ -130,8 +141,8 @@ class Scene:
 
     @property
     def image(self) -> Image:
-        """The lazy image."""
-        return opened(self.source)
+        """The lazy image, at the level that is read."""
+        return opened(self.source).at_level(self.level)
 
     @property
     def voxel_um(self) -> tuple[float, float, float] | None:
@@ -139,7 +150,7 @@ class Scene:
         side = self.workflow.pixel_size_um
         if side is None:
             return self.voxel
-        return (self.voxel[0] if self.voxel else 1.0, side, side)
+        return enlarged((self.voxel[0] if self.voxel else 1.0, side, side), self.reduced)
 
     @property
     def planes(self) -> int:
@@ -164,9 +175,14 @@ class Scene:
         return Grid(Box(0, 0, height, width), tiling.size, tiling.halo)
 
     @property
-    def model_channels(self) -> tuple[int, ...]:
-        """Numbers of the channels that the model sees."""
-        return tuple(self.image.channel_index(c) for c in self.workflow.model.channels)
+    def inputs(self) -> Inputs:
+        """What the model sees of the image's channels."""
+        return Inputs.of(self.workflow.model.channels, self.channels, str(self.source.path))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of what is measured: the image's channels, and the planes made of them."""
+        return self.inputs.measured_names(self.channels)
 
     def plane(self, number: int) -> tuple[int, int]:
         """Return t and z of a plane."""
@@ -178,11 +194,12 @@ class Scene:
         The samples follow from the image alone, never from the tiling.
         """
         sample: list[NDArray[np.generic]] = []
+        inputs = self.inputs
         for number in sorted({0, self.planes // 2, self.planes - 1}):
             t, z = self.plane(number)
-            sample += sample_windows(self.image, self.model_channels, t, z)
-        for window in sample:
-            self.check_finite(window, self.model_channels, "a sample of the image")
+            for window in sample_windows(self.image, inputs.channels, t, z):
+                self.check_finite(window, inputs.channels, "a sample of the image")
+                sample.append(inputs.see(window))
         normalisation = decide(self.workflow.normalise, sample)
         segmenter = self.segmenter
         model = segmenter
@@ -234,18 +251,20 @@ class Scene:
         return found.shifted(window.y0, window.x0)
 
     def _shown(self, plane: int, window: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return the pixels (C, h, w) of a window, and where they show more than background."""
+        """Return what the model sees of a window (C, h, w), and where it is not background."""
         (t, z), around = self.plane(plane), window
         if self.background is not None:
             around = window.grow(self.background.reach, self.grid.plane)
         inside = window.within(around)
-        wide = self.image.read(t, z, around, self.model_channels)
+        inputs = self.inputs
+        read = self.image.read(t, z, around, inputs.channels)
+        self._check_window(read[:, *inside.slices], t, z, window)
+        wide = inputs.see(read)
         pixels = np.ascontiguousarray(wide[:, *inside.slices])
-        self._check_window(pixels, t, z, window)
         return pixels, None if self.background is None else self.background.signal(wide, inside)
 
     def _asked(self, pixels: NDArray[Any], window: Box) -> list[Instances]:
-        """Return what the model says to a window's pixels (C, h, w) of the file."""
+        """Return what the model says to a window (C, h, w), not normalised."""
         assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
         model = self.segmenter
         if isinstance(model, NamedModel):
@@ -264,13 +283,13 @@ class Scene:
             If the image cannot be read, or holds NaN or infinite pixels there.
         """
         assert self.normalisation is not None  # noqa: S101 - `prepare` comes first
-        pixels = self.image.read(t, z, window, self.model_channels)
+        pixels = self.image.read(t, z, window, self.inputs.channels)
         self._check_window(pixels, t, z, window)
-        return self.normalisation.apply(pixels)
+        return self.normalisation.apply(self.inputs.see(pixels))
 
     def _check_window(self, pixels: NDArray[Any], t: int, z: int, window: Box) -> None:
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-        self.check_finite(pixels, self.model_channels, where)
+        self.check_finite(pixels, self.inputs.channels, where)
 
     def check_finite(self, pixels: NDArray[Any], channels: Sequence[int], where: str) -> None:
         """Refuse NaN and infinite pixels (C, H, W), and say where they are.

@@ -234,6 +234,7 @@ class Run:
         seconds = {k: round(v, 3) for k, v in self.seconds.get(scene.name, {}).items()}
         source = str(scene.source.path)
         how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
+        how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
@@ -254,7 +255,7 @@ class Run:
         """Write the table of all images that are done."""
         workflow = self.plan.workflow
         done = [report.name for report in self.ordered if report.state == "done"]
-        channels = self.plan.scenes[0].channels
+        channels = self.plan.scenes[0].measured
         self.cells = self.plan.results.write_cells(
             done, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
         )

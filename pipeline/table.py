@@ -87,7 +87,7 @@ def cell_table(
     Table
         One row for each cell, in order; `schema` names the columns.
     """
-    columns = schema(scene.workflow.measure.groups, scene.channels)
+    columns = schema(scene.workflow.measure.groups, scene.measured)
     rows = [columns.empty_table()]
     for plane in np.unique(cells.plane).tolist():
         there = np.flatnonzero(cells.plane == plane)
@@ -160,13 +160,14 @@ def _measured(
 ) -> Columns:
     """Return what is measured on the cells of a plane, each in its own layer."""
     t, z = scene.plane(plane)
-    channels = range(len(scene.channels))
+    channels, inputs = range(len(scene.channels)), scene.inputs
     measured: Columns = {}
     for group in windows(cells):
         window = _around(cells, group)
         pixels = scene.image.read(t, z, window, channels)
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
         scene.check_finite(pixels, channels, where)
+        pixels = inputs.measured(pixels)
         for layer in np.unique(layers[group]).tolist():
             alone = group[layers[group] == layer]
             inner = _around(cells, alone)
@@ -174,7 +175,7 @@ def _measured(
                 labels.read(t, z, inner, layer=layer),
                 pixels[:, *inner.within(window).slices],
                 first + alone,
-                scene.channels,
+                scene.measured,
                 groups=scene.workflow.measure.groups,
                 pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
                 origin=(inner.y0, inner.x0),

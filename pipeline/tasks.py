@@ -175,7 +175,7 @@ def finish(job: Job, _unit: int) -> None:
     here.labels.rescale(scene.voxel_um)
     if not here.cells_done(keys.cells):
         paths = [job.work.rows_path(number) for number in range(job.work.runs or 0)]
-        columns = schema(scene.workflow.measure.groups, scene.channels)
+        columns = schema(scene.workflow.measure.groups, scene.measured)
         facts = _facts(job, paths)
         here.overview_path.unlink(missing_ok=True)
         tables = (rows for path in paths for rows in row_groups(path))

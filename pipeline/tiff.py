@@ -23,7 +23,7 @@ from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import Image
 from cellseg.pipeline.source import Shape, Window, naming, stamp
 from cellseg.pipeline.tiff_layout import Layout, Page
-from cellseg.pipeline.tiff_metadata import channel_names, voxel
+from cellseg.pipeline.tiff_metadata import channel_names, main_series, remarks, voxel
 
 AXES = {"T": 0, "C": 1, "S": 1, "Z": 2, "I": 2, "Q": 2}
 """Where an axis of a series belongs in (T, C, Z). S are colour samples; I and Q
@@ -33,8 +33,9 @@ PRIVATE_TAGS = 32768
 
 
 def read_tiff(path: Path) -> Image:
-    """Open the first series of a TIFF at full resolution.
+    """Open the first series of a TIFF, of an SCN file the largest, with the levels of its pyramid.
 
+    What a slide's file holds beside it (label, macro, thumbnail) is left out.
     OME-TIFF, ImageJ hyperstacks and tifffile's own files say what their axes
     are; pages of any other file are taken for planes along z. Values are as
     stored: no colour map, no inversion.
@@ -46,25 +47,30 @@ def read_tiff(path: Path) -> Image:
     """
     with naming(path):
         identity = stamp(path)
-        layout = _layout(path, identity)
-        source = TiffSource(path, identity, layout.shape, layout.dtype)
-        return Image.from_source(source, layout.chunks, layout.channels, layout.voxel)
+        layouts = _layouts(path, identity)
+        full, *levels = [
+            (TiffSource(path, identity, layout.shape, layout.dtype, level), layout.chunks)
+            for level, layout in enumerate(layouts)
+        ]
+        about = layouts[0].channels, layouts[0].voxel
+        return Image.from_source(*full, *about, levels, layouts[0].remarks)
 
 
 @dataclass(frozen=True, eq=False)
 class TiffSource:
-    """A `PixelSource`: a path, and what it held when it was opened."""
+    """A `PixelSource`: a path, what it held when it was opened, and a level of its pyramid."""
 
     path: Path
     identity: tuple[int, int]
     shape: Shape
     dtype: np.dtype[Any]
+    level: int = 0
 
     def read(self, window: Window) -> NDArray[Any]:
         """Return the pixels in five ranges; see `PixelSource`."""
         if stamp(self.path) != self.identity:
             raise CellsegError(f"{self.path}: changed since it was opened. Run again.")
-        layout = _layout(self.path, self.identity)
+        layout = _layouts(self.path, self.identity)[self.level]
         ts, cs, zs, ys, xs = window
         samples = layout.shaped[4]
         found = np.empty([len(axis) for axis in window], self.dtype)
@@ -79,29 +85,47 @@ class TiffSource:
 
 
 @lru_cache(maxsize=16)
-def _layout(path: Path, identity: tuple[int, int]) -> Layout:  # noqa: ARG001 a key of the cache
-    """Parse a file, once in a process for each of its states."""
+def _layouts(path: Path, identity: tuple[int, int]) -> tuple[Layout, ...]:  # noqa: ARG001 a key of the cache
+    """Parse a file, once in a process for each of its states: its levels, the largest first."""
     with tifffile.TiffFile(path) as tif:
         series = _first_series(tif, path)
-        keyframe = series.keyframe
-        order = _order(series, path)
-        pages, in_one_piece = _pages(series, path)
-        if order.size != len(pages) * prod(keyframe.shaped[:2]):
-            raise CellsegError(f"{path}: {len(pages)} pages do not make its axes {series.axes}.")
-        _check_within_files(pages, path)
-        dtype = np.dtype("uint8") if series.dtype.kind == "b" else series.dtype
-        return Layout(
-            pages=pages,
-            order=order,
-            shaped=keyframe.shaped,
-            segment=_segment(keyframe),
-            dtype=dtype,
-            stored=dtype.newbyteorder(keyframe.parent.byteorder) if in_one_piece else None,
-            decode=keyframe.decode,
-            blank=keyframe.nodata,
-            channels=tuple(channel_names(tif, series)),
-            voxel=voxel(tif, series, order.shape[2]),
-        )
+        layouts = [_layout(tif, series, path)]
+        for level in series.levels[1:]:
+            try:
+                layouts.append(_layout(tif, level, path, layouts[0]))
+            # A damaged level costs the full resolution nothing.
+            except CellsegError:
+                break
+        return tuple(layouts)
+
+
+def _layout(
+    tif: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    path: Path,
+    full: Layout | None = None,
+) -> Layout:
+    """Return the layout of a series, or of a level that has its names from the `full` one."""
+    keyframe = series.keyframe
+    order = _order(series, path)
+    pages, in_one_piece = _pages(series, path)
+    if order.size != len(pages) * prod(keyframe.shaped[:2]):
+        raise CellsegError(f"{path}: {len(pages)} pages do not make its axes {series.axes}.")
+    _check_within_files(pages, path)
+    dtype = np.dtype("uint8") if series.dtype.kind == "b" else series.dtype
+    return Layout(
+        pages=pages,
+        order=order,
+        shaped=keyframe.shaped,
+        segment=_segment(keyframe),
+        dtype=dtype,
+        stored=dtype.newbyteorder(keyframe.parent.byteorder) if in_one_piece else None,
+        decode=keyframe.decode,
+        blank=keyframe.nodata,
+        channels=full.channels if full else tuple(channel_names(tif, series)),
+        voxel=None if full else voxel(tif, series, order.shape[2]),
+        remarks=() if full else tuple(remarks(tif, series)),
+    )
 
 
 def _first_series(tif: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -110,7 +134,7 @@ def _first_series(tif: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
         raise CellsegError(f"{path}: a TIFF without images, or truncated.")
     _check_tags(tif, path)
     _check_chain(tif, path)
-    series = tif.series[0]
+    series = main_series(tif)
     if series.kind == "generic" and (tif.is_imagej or (tif.is_ome and len(tif.pages) > 1)):
         said = "OME-XML" if tif.is_ome else "ImageJ description"
         raise CellsegError(

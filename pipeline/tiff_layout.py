@@ -47,7 +47,7 @@ class Layout:
     Parameters
     ----------
     pages : tuple of Page
-        Those of the first series, at full resolution.
+        Those of the first series, at one level of its pyramid.
     order : intp (T, C / samples, Z)
         Number of each plane, counted through pages, separate samples and depths.
     shaped : (separate samples, depths, Y, X, interleaved samples)
@@ -66,6 +66,8 @@ class Layout:
     channels : tuple of str or None
     voxel : (z, y, x) or None
         In um.
+    remarks : tuple of str
+        What the user should know of the file.
     """
 
     pages: tuple[Page, ...]
@@ -78,6 +80,7 @@ class Layout:
     blank: float
     channels: tuple[str | None, ...]
     voxel: Voxel | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:

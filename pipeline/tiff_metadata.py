@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from xml.etree import ElementTree
 
 import tifffile
@@ -14,11 +15,34 @@ RGB, YCBCR = 2, 6
 
 COLOURS = ("red", "green", "blue", "alpha")
 
+MACRO_AND_SCAN = 2
+"""Images of an SCN file with one scanned area."""
+
 PLAUSIBLE_UM = (0.001, 15.0)
-"""Range in which a resolution tag is believed, in um. Software that knows no scale
-writes a printer's: 300 dpi is 85 um, 96 and 72 dpi are 265 and 353 um, and a bare
+"""Range in which a resolution tag, or an ImageJ file in inches, is believed, in um. Software that
+knows no scale writes a printer's: 300 dpi is 85 um, 96 and 72 dpi are 265 and 353 um, and a bare
 "1" is a centimetre or an inch. No microscope has such pixels, and none of theirs is
 in the range of a printer (1200 dpi is 21 um)."""
+
+
+def main_series(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """Return the series that is the image: the first, but in an SCN file the largest.
+
+    There the first is the whole slide in little.
+    """
+    if tif.is_scn:
+        return max(tif.series, key=lambda series: prod(series.shape))
+    return tif.series[0]
+
+
+def remarks(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[str]:
+    """Return what a user should know: that an SCN file holds other scanned areas."""
+    if not tif.is_scn or len(tif.series) <= MACRO_AND_SCAN:
+        return []
+    return [
+        f"holds {len(tif.series)} images, of which the largest ({series.name}) is read;"
+        " export the others on their own to have their cells"
+    ]
 
 
 def channel_names(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[str | None]:
@@ -55,6 +79,8 @@ def voxel(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, planes: int) 
         return to_voxel(z, y, x, planes)
     if tif.is_imagej:
         return _imagej_voxel(tif, series.keyframe, planes)
+    if tif.is_svs and (aperio := _aperio_voxel(series.keyframe, planes)) is not None:
+        return aperio
     return _tagged_voxel(series.keyframe, planes)
 
 
@@ -73,24 +99,30 @@ def _ome_pixels(
     return None
 
 
+def _aperio_voxel(page: tifffile.TiffPage, planes: int) -> Voxel | None:
+    """Return what the description of an Aperio slide says: ``MPP``, um a pixel."""
+    side = to_um(tifffile.tifffile.svs_description_metadata(page.description).get("MPP"), "um")
+    return to_voxel(None, side, side, planes)
+
+
 def _imagej_voxel(tif: tifffile.TiffFile, page: tifffile.TiffPage, planes: int) -> Voxel | None:
     metadata = tif.imagej_metadata or {}
     # ImageJ writes "µ" as a six-character escape.
     unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ")
-    across, down = _per_unit(page)
-    return to_voxel(
-        to_um(metadata.get("spacing"), unit), to_um(down, unit), to_um(across, unit), planes
-    )
+    sides = [to_um(length, unit) for length in _per_unit(page)]
+    across, down = map(_believed, sides) if unit in ("inch", "in") else sides
+    return to_voxel(to_um(metadata.get("spacing"), unit), down, across, planes)
 
 
 def _tagged_voxel(page: tifffile.TiffPage, planes: int) -> Voxel | None:
     unit = {2: "inch", 3: "cm"}.get(int(page.resolutionunit))
-    sizes = [to_um(length, unit) for length in _per_unit(page)]
-    across, down = (
-        size if size is not None and PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1] else None
-        for size in sizes
-    )
+    across, down = (_believed(to_um(length, unit)) for length in _per_unit(page))
     return to_voxel(None, down, across, planes)
+
+
+def _believed(size: float | None) -> float | None:
+    """Return a size in um if no program for pictures would write it."""
+    return size if size is not None and PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1] else None
 
 
 def _per_unit(page: tifffile.TiffPage) -> Sequence[float | None]:

@@ -39,3 +39,8 @@ def to_voxel(z: float | None, y: float | None, x: float | None, planes: int) -> 
     if z is None and planes == 1:
         z = 1.0
     return None if z is None or y is None or x is None else (z, y, x)
+
+
+def enlarged(voxel: Voxel | None, factor: tuple[float, float]) -> Voxel | None:
+    """Return the size of a pixel that holds (y, x) times as many, if the size is known."""
+    return voxel and (voxel[0], voxel[1] * factor[0], voxel[2] * factor[1])

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -196,7 +196,14 @@ class Workflow(Frozen):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Side of a pixel, in um; overrides what the images say.",
+        description="Side of a pixel at full resolution, in um; overrides what the images say.",
+    )
+    level: Literal["auto"] | Annotated[int, Field(ge=0, le=99)] = Field(
+        default="auto",
+        description='Level of the images\' pyramids that is read, 0 the full resolution; "auto":'
+        " that one unless [model] gives a diameter at which the model sees images at half their"
+        " size or less, then the coarsest that it sees enlarged by nothing. Labels and table are"
+        " in px of that level.",
     )
     model: Annotated[SerializeAsAny[ModelSettings], BeforeValidator(_choose_model)] = (
         MaskRCNNSettings()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cellseg.pipeline import Config, overview, read_workflow, run
 from cellseg.pipeline.image import Image as LazyImage
+from cellseg.pipeline.inputs import Inputs, Plane
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.overview import LARGEST, OUTLINE, TICK, TICK_PX, outlines, ticks
 from cellseg.pipeline.segment import Scene
@@ -52,7 +53,9 @@ def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
     lazy = da.from_array(pixels[None, None, None], (1, 1, 1, chunk, chunk))
     image = LazyImage(lazy, ("0",), None, "shown")
     grid = Grid(Box(0, 0, *pixels.shape), size, 16)
-    about = SimpleNamespace(image=image, shape=lazy.shape, grid=grid, model_channels=(0,))
+    about = SimpleNamespace(
+        image=image, shape=lazy.shape, grid=grid, inputs=Inputs((Plane("0", (0,)),))
+    )
     return cast(Scene, about)
 
 
