@@ -30,7 +30,7 @@ Colours = tuple[Channel, Channel, Channel]
 
 def _pairs(value: Any) -> Any:
     """Return a table as pairs in order of name: a sum is added up in one order, always."""
-    return sorted(value.items()) if isinstance(value, Mapping) else value
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
 
 
 Weights = Annotated[

@@ -211,6 +211,12 @@ def _tiff(path: Path) -> Image:
     return read_tiff(path)
 
 
+def _other(path: Path) -> Image:
+    from cellseg.pipeline.other_formats import read_other
+
+    return read_other(path)
+
+
 def _ome_zarr(path: Path) -> Image:
     from cellseg.pipeline.ome_zarr import read_ome_zarr
 
@@ -225,6 +231,9 @@ READERS: dict[str, Callable[[Path], Image]] = {
     ".ndpi": _tiff,
     ".scn": _tiff,
     ".zarr": _ome_zarr,
+    **dict.fromkeys(
+        (".czi", ".dv", ".ims", ".lif", ".nd2", ".oib", ".oif", ".r3d", ".vsi"), _other
+    ),
 }
 """One reader for each suffix, in lower case; ``.ome.tif`` and the like end in one of them."""
 

@@ -25,8 +25,10 @@ COLOURS = ("red", "green", "blue")
 LUMINANCE = (0.2125, 0.7154, 0.0721)
 """Weights of red, green and blue, as `skimage.color.rgb2gray` has them."""
 STAINS = {"hematoxylin": 0, "eosin": 1, "dab": 2}
-LEAST = 1e-6
-"""A colour is at least this bright, of 1, as `skimage.color.rgb2hed` has it."""
+LEAST, UNIT = 1 / 255, 1e-6
+"""A colour is at least as bright as `LEAST`, of 1. `skimage.color.rgb2hed` takes `UNIT` for that,
+and counts absorption in units of its logarithm: a pixel of grey level 0 then holds 2.5 times the
+stain of one of level 1, and the darkest nuclei fall apart into specks."""
 
 Pixels = NDArray[Any]
 
@@ -195,7 +197,10 @@ def _grey(settings: Grey, channels: Sequence[Pixels]) -> Pixels:
 
 
 def _stain(settings: Stain, channels: Sequence[Pixels]) -> Pixels:
-    """Return how much of a stain there is, float32, 0 or more; see `skimage.color.rgb2hed`."""
+    """Return how much of a stain there is, float32, 0 or more, as `skimage.color.rgb2hed` says.
+
+    But for the darkest pixels: see `LEAST`.
+    """
     absorbed = [_absorbed(channel) for channel in channels]
     amount = _weighted(_unmixing()[STAINS[settings.stain]], absorbed)
     return np.maximum(amount, np.float32(0))
@@ -232,7 +237,7 @@ def _white(dtype: np.dtype[Any]) -> np.float32:
 
 
 def _absorbed(channel: Pixels) -> Pixels:
-    """Return how much of a colour is absorbed, float32 from 0, of white, to 1."""
+    """Return how much of a colour is absorbed, float32 from 0, of white, to 0.4."""
     if channel.dtype.itemsize <= 2 and channel.dtype.kind == "u":
         return np.asarray(_absorption_table(channel.dtype.name)[channel])
     bright = channel.astype(np.float64) / float(_white(channel.dtype))
@@ -240,7 +245,7 @@ def _absorbed(channel: Pixels) -> Pixels:
 
 
 def _absorption(bright: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(bright, LEAST)) / np.log(LEAST))
+    return np.asarray(np.log(np.maximum(bright, LEAST)) / np.log(UNIT))
 
 
 @lru_cache(maxsize=2)

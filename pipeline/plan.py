@@ -21,6 +21,7 @@ from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import Image, fingerprint
 from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
+from cellseg.pipeline.pixel_size import doubts
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
@@ -106,7 +107,7 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What the user should know before it starts."""
         trained, here = self.model.get("normalised_in_training"), self.workflow.normalise
-        notes = self.diameter.warnings if self.diameter else ()
+        notes = (*(self.diameter.warnings if self.diameter else ()), *doubts(self.scenes))
         if trained is None or trained["method"] == here.method:
             return notes
         return (

@@ -241,7 +241,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     """Return a JSON schema in words."""
     if "anyOf" in schema:
         choices = [_allowed(part) for part in schema["anyOf"] if part.get("type") != "null"]
-        return " or ".join(choices)
+        return " or ".join(dict.fromkeys(choices))
     if "enum" in schema or "const" in schema:
         return " or ".join(json.dumps(word) for word in schema.get("enum", [schema.get("const")]))
     if "examples" in schema:

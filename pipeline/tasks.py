@@ -20,6 +20,7 @@ from cellseg.pipeline.job import Job
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
+from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
 from cellseg.pipeline.region import paint_region, share_region
 from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.segment import Scene
@@ -189,10 +190,13 @@ def finish(job: Job, _unit: int) -> None:
 def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     """Return what ``run.json`` says of an image beside its table."""
     counts = seam_counts(job.scene, schema((), ()).empty_table())
+    areas = area_counts(np.zeros(0, np.int64))
     for path in paths:
         for rows in row_groups(path, AUDITED):
             counts += seam_counts(job.scene, rows)
+            areas += area_counts(rows["area_px"].to_numpy())
     audit = counts.finish()
+    doubt = doubt_median(job.scene, median_diameter_px(areas))
     background = job.work.count_background()
     if job.here.measured_on(job.keys.labels):
         background = job.here.facts()["background_tiles"]
@@ -200,7 +204,7 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
         "background_tiles": background,
         "seams": audit.document,
         "seams_text": audit.text,
-        "warnings": list(audit.warnings),
+        "warnings": [*job.scene.remarks, *([doubt] if doubt else []), *audit.warnings],
     }
 
 
