@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,23 @@ from cellseg.pipeline.image import Image
 from cellseg.pipeline.source import CHUNK_PX, Shape, Window, naming, stamp
 from cellseg.pipeline.voxel import to_um, to_voxel
 
+PLUGINS = {
+    ".czi": "bioio_czi",
+    ".dv": "bioio_dv",
+    ".ims": "bioio_bioformats",
+    ".lif": "bioio_lif",
+    ".nd2": "bioio_nd2",
+    ".oib": "bioio_bioformats",
+    ".oif": "bioio_bioformats",
+    ".r3d": "bioio_dv",
+    ".vsi": "bioio_bioformats",
+}
+"""The reader of each suffix."""
 INSTALL = 'pip install "cellseg[bioio]"'
 JAVA = "pip install bioio bioio-bioformats (it runs Java)"
-
-PLUGINS = {
-    ".czi": INSTALL,
-    ".dv": INSTALL,
-    ".lif": INSTALL,
-    ".nd2": INSTALL,
-    ".r3d": INSTALL,
-    ".ims": JAVA,
-    ".oib": JAVA,
-    ".oif": JAVA,
-    ".vsi": JAVA,
-}
-"""What is to be installed for each suffix."""
 COLOURS = ("red", "green", "blue", "alpha")
+COLOURS_OF = {".czi": ("blue", "green", "red")}
+"""Where colour samples come in another order: as Zeiss stores them, which bioio-czi 3 keeps."""
 HELD = 4
 """Planes kept decoded in a process: of the channels of one tile, the next needs the same."""
 
@@ -56,7 +58,7 @@ def read_other(path: Path) -> Image:
         z, y, x = (to_um(each, "um") for each in (sizes.Z, sizes.Y, sizes.X))
         chunks = (1, _samples(opened), 1, CHUNK_PX, CHUNK_PX)
         voxel = to_voxel(z, y, x, source.shape[2])
-        return Image.from_source(source, chunks, _names(opened), voxel, (), _remarks(opened))
+        return Image.from_source(source, chunks, _names(opened, path), voxel, (), _remarks(opened))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +97,15 @@ def _plane(path: Path, identity: tuple[int, int], t: int, c: int, z: int) -> NDA
 @lru_cache(maxsize=HELD)
 def _opened(path: Path, identity: tuple[int, int]) -> Any:  # noqa: ARG001 a key of the cache
     """Return what bioio makes of a file, (T, C, Z, Y, X) or with colour samples behind."""
-    try:
-        from bioio import BioImage
-        from bioio_base.exceptions import UnsupportedFileFormatError
-    except ImportError:
-        raise CellsegError(_missing(path)) from None
-    try:
-        return BioImage(path)
-    except (ImportError, UnsupportedFileFormatError):
-        raise CellsegError(_missing(path)) from None
+    plugin = PLUGINS[path.suffix.lower()]
+    if find_spec("bioio") is None or find_spec(plugin) is None:
+        raise CellsegError(
+            f"{path}: {path.suffix} files are read through bioio, which is not installed for them."
+            f" Install it: {JAVA if plugin == 'bioio_bioformats' else INSTALL}"
+        )
+    from bioio import BioImage
 
-
-def _missing(path: Path) -> str:
-    suffix = path.suffix.lower()
-    return (
-        f"{path}: {suffix} files are read through bioio, which is not installed for them."
-        f" Install it: {PLUGINS[suffix]}"
-    )
+    return BioImage(path)
 
 
 def _samples(opened: Any) -> int:
@@ -123,13 +117,13 @@ def _shape(opened: Any) -> Shape:
     return t, c * _samples(opened), z, y, x
 
 
-def _names(opened: Any) -> list[str | None]:
+def _names(opened: Any, path: Path) -> list[str | None]:
     """Return the names of the channels; of colours, red, green and blue."""
     names = [str(name) for name in opened.channel_names or ()]
     samples, groups = _samples(opened), opened.dask_data.shape[1]
     if samples == 1:
         return [*names]
-    colours = COLOURS[:samples] if samples <= len(COLOURS) else tuple(map(str, range(samples)))
+    colours = COLOURS_OF.get(path.suffix.lower(), COLOURS)[:samples]
     if groups == 1:
         return [*colours]
     return [f"{name} {colour}" for name in names for colour in colours]
