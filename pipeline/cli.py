@@ -135,6 +135,9 @@ def _print_plan(planned: Plan) -> None:
         f"{images} image{'s' * (images != 1)},{tiles}"
         f" model {model}, results in {planned.results.folder}"
     )
+    levels = sorted({scene.level for scene in planned.scenes})
+    if levels != [0]:
+        click.echo(f"  read at level {', '.join(map(str, levels))} of their pyramids")
     _print_diameter(planned)
     for report in planned.unreadable[:SOME]:
         click.echo(f"  cannot be read: {report.reason}", err=True)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cellseg.models import MODELS
+from cellseg.models.channel_settings import Stain
 from cellseg.models.settings import (
     CenterMaskNetwork,
     CenterMaskSettings,
@@ -19,6 +20,7 @@ from cellseg.models.settings import (
 )
 from cellseg.pipeline import read_workflow
 from cellseg.pipeline.cli import main
+from cellseg.pipeline.image import READERS
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.training import read_training
 from cellseg.pipeline.workflow import Workflow
@@ -96,6 +98,30 @@ def test_the_workflows_for_overlap_explain_their_keys() -> None:
     keys = set(re.findall(r"^(?:# )?(\w+) +=", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert set(CenterMaskSettings.model_fields) <= keys
     assert read_workflow(path).model.name == "center_mask"
+
+
+def test_the_workflow_for_slides_sets_keys_that_there_are(tmp_path: Path) -> None:
+    path = ROOT / "workflows" / "slide.toml"
+    workflow = read_workflow(path)
+    assert workflow.model.channels == (Stain(stain="hematoxylin"),)
+    # What is off is right as well.
+    text = path.read_text(encoding="utf-8")
+    on = re.sub(r"^# (\w+ +=)", r"\1", text, flags=re.MULTILINE)
+    (tmp_path / "all.toml").write_text(on, encoding="utf-8")
+    assert on != text
+    assert read_workflow(tmp_path / "all.toml").pixel_size_um == 0.25
+
+
+def test_what_the_guide_to_slides_writes_is_a_workflow(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "slides.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^\| `(channels = .*?)` \|", guide, re.MULTILINE)
+    assert len(entries) >= 5
+    for number, entry in enumerate(entries):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(f'images = "x"\n[model]\n{entry}\n', encoding="utf-8")
+        read_workflow(path)
+    rows = "".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| `."))
+    assert set(re.findall(r"`(\.\w+)`", rows)) == set(READERS)
 
 
 def test_the_commands_in_workflow_files_name_those_files() -> None:

@@ -52,6 +52,7 @@ def test_only_models_import_torch_at_the_top() -> None:
         # An export writes a stack of masks, which no other part does.
         ("tifffile", {f"pipeline/{name}" for name in READERS | {"exported"}}),
         ("zarr", {f"pipeline/{name}" for name in READERS | WRITERS}),
+        ("bioio", {"pipeline/other_formats"}),
         ("pyarrow.parquet", {"pipeline/results"}),
         ("PIL", {"pipeline/results"}),
         ("click", {"pipeline/cli"}),
