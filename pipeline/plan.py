@@ -21,6 +21,7 @@ from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.plate import discover
+from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
@@ -43,6 +44,7 @@ class ImageReport:
     warnings: tuple[str, ...] = ()
     zoom: float | None = None
     seams: dict[str, Any] | None = None
+    region: dict[str, Any] | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -158,6 +160,9 @@ def plan(
             about = image.pixels.shape, image.channels, image.voxel
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.model_channels
+            if workflow.region.kind is not None:
+                region = find_interest(workflow.region, source, scene.grid.plane, scene.voxel_um)
+                scene = replace(scene, region=region)
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
             scenes.append(scene)
@@ -168,6 +173,7 @@ def plan(
             problems.append(error)
     if problems and len(problems) == len(fields):
         raise problems[0]
+    check_found(workflow.region, [scene.region for scene in scenes])
     results = Results(Path(workflow.output.path))
     planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
     if trained_px is None or model["diameter_px"] != "auto":
@@ -273,7 +279,8 @@ class Keys:
     def of(cls, scene: Scene) -> Keys:
         """Derive each stage's key from the one before."""
         workflow = scene.workflow
-        labels = _digest(scene.key, workflow.stitch)
+        region = () if scene.region is None else (scene.region.identity,)
+        labels = _digest(scene.key, workflow.stitch, *region)
         source = scene.source
         named = source.name, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)

@@ -26,10 +26,12 @@ from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.interest import Interest, Survey
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.within import reach_px
 from cellseg.pipeline.workflow import Tiling, Workflow
 
 
@@ -108,6 +110,8 @@ class Scene:
     background : Background or None
         What the image shows where nothing is; set by `prepare`. None where it
         shows that nowhere, or where the workflow has every tile looked at.
+    region : Interest or None
+        Where the cells are that are kept; None for everywhere.
     """
 
     source: Field
@@ -122,6 +126,7 @@ class Scene:
     overlap: Overlap = "resolve"
     normalisation: Normalisation | None = None
     background: Background | None = None
+    region: Interest | None = None
 
     @property
     def name(self) -> str:
@@ -148,8 +153,23 @@ class Scene:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of all planes."""
-        return self.planes * len(self.grid)
+        """Number of tiles of all planes that are looked at."""
+        return self.planes * len(self.looked_at)
+
+    @property
+    def looked_at(self) -> Sequence[int]:
+        """Positions of the tiles of each plane that are looked at; a few more if cells ask for it.
+
+        All of them, or those near the region of interest.
+        """
+        if self.survey is None:
+            return range(len(self.grid))
+        return self.survey.tiles(reach_px(self.grid))
+
+    @property
+    def survey(self) -> Survey | None:
+        """What of the region of interest lies in which tile, if there is one."""
+        return None if self.region is None else self.region.survey(self.grid)
 
     @property
     def tiling(self) -> Tiling:
