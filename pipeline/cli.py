@@ -135,20 +135,11 @@ def _print_plan(planned: Plan) -> None:
         f"{images} image{'s' * (images != 1)},{tiles}"
         f" model {model}, results in {planned.results.folder}"
     )
-    _print_region(planned)
+    if planned.region_text:
+        click.echo(f"  {planned.region_text}")
     _print_diameter(planned)
     for report in planned.unreadable[:SOME]:
         click.echo(f"  cannot be read: {report.reason}", err=True)
-
-
-def _print_region(planned: Plan) -> None:
-    """Say how much is left out where a region of interest is all that counts."""
-    within = [scene for scene in planned.scenes if scene.region is not None]
-    if within and not planned.undecided:
-        looked_at = sum(scene.tiles for scene in within)
-        tiles = sum(scene.planes * len(scene.grid) for scene in within)
-        count = f"{len(within)} image{'s' * (len(within) != 1)}"
-        click.echo(f"  region in {count}: {looked_at} of {tiles} tiles are looked at")
 
 
 def _print_diameter(planned: Plan, said: Collection[str] = ()) -> None:

@@ -114,6 +114,17 @@ class Plan:
             *notes,
         )
 
+    @property
+    def region_text(self) -> str:
+        """How much is left out where a region of interest is all that counts; else nothing."""
+        within = [scene for scene in self.scenes if scene.region is not None]
+        if not within or self.undecided:
+            return ""
+        tiles = sum(scene.planes * len(scene.grid) for scene in within)
+        count = f"{len(within)} image{'s' * (len(within) != 1)}"
+        looked_at = sum(scene.tiles for scene in within)
+        return f"region in {count}: {looked_at} of {tiles} tiles are looked at"
+
     @cached_property
     def tiles(self) -> int:
         """Number of tiles of all images."""

@@ -158,13 +158,12 @@ class Scene:
 
     @property
     def looked_at(self) -> Sequence[int]:
-        """Positions of the tiles of each plane that are looked at; a few more if cells ask for it.
+        """Positions of the tiles of each plane that are looked at: all, or those near the region.
 
-        All of them, or those near the region of interest.
+        Cells may ask for a few more.
         """
-        if self.survey is None:
-            return range(len(self.grid))
-        return self.survey.tiles(reach_px(self.grid))
+        grid = self.grid
+        return self.survey.tiles(reach_px(grid)) if self.survey else range(len(grid))
 
     @property
     def survey(self) -> Survey | None:
