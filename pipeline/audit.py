@@ -86,6 +86,8 @@ class Audit:
     on_seam: int = 0
     interior: int = 0
     within_px: int = 0
+    within_region: bool = False
+    """Whether cells of a region of interest were counted, of which the density says nothing."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -108,6 +110,11 @@ class Audit:
     @property
     def text(self) -> str:
         """One line for people."""
+        if self.within_region and self.size.ratio is not None:
+            return (
+                f"seams: size {self.size}, straight edges {self.straight_edge},"
+                f" {self.on_seam} cells on seams; density is not judged in a region"
+            )
         if self.density.ratio is None:
             if self.on_seam + self.interior == 0:
                 return "seams: none with cells near them"
@@ -222,8 +229,15 @@ class SeamCounts:
         """Return the counts that `to_arrays` was asked of."""
         return cls(*(np.asarray(arrays[name], np.int64) for name in ("distances", "sums", "whole")))
 
-    def finish(self) -> Audit:
-        """Return what the counts say."""
+    def finish(self, *, within_region: bool = False) -> Audit:
+        """Return what the counts say.
+
+        Parameters
+        ----------
+        within_region : bool
+            Whether cells were kept in a part of the plane only: how many there are on
+            seams and beside them then follows from where that part lies.
+        """
         if not len(self.distances):
             return Audit()
         chosen = self._chosen()
@@ -231,12 +245,15 @@ class SeamCounts:
         on, interior = sums[:, CELLS].sum(axis=1).tolist()
         fewest = 2 * FEWEST  # all lost on seams is no reason to keep silent
         return Audit(
-            density=_density(sums[:, CELLS]) if on + interior >= fewest else Ratio(),
+            density=_density(sums[:, CELLS])
+            if on + interior >= fewest and not within_region
+            else Ratio(),
             size=_means(sums[:, WHOLE], sums[:, AREA]),
             straight_edge=_means(sums[:, WHOLE], sums[:, STRAIGHT]),
             on_seam=on,
             interior=interior,
             within_px=int(self.distances[chosen]),
+            within_region=within_region,
         )
 
     def _chosen(self) -> int:

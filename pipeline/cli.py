@@ -138,6 +138,8 @@ def _print_plan(planned: Plan) -> None:
     levels = sorted({scene.level for scene in planned.scenes})
     if levels != [0]:
         click.echo(f"  read at level {', '.join(map(str, levels))} of their pyramids")
+    if planned.region_text:
+        click.echo(f"  {planned.region_text}")
     _print_diameter(planned)
     for report in planned.unreadable[:SOME]:
         click.echo(f"  cannot be read: {report.reason}", err=True)

@@ -70,10 +70,11 @@ def estimate(plan: Plan, config: Config) -> Estimate:
     total = 0
     for one in plan.scenes:
         grid, scale = one.grid, one.zoom**2
-        areas = [h * w for h, w in (grid.read(i).shape for i in range(len(grid)))]
+        areas = [h * w for h, w in (grid.read(i).shape for i in one.looked_at)]
         seen += one.planes * sum(areas) * scale
-        largest = max(largest, max(areas) * (bytes_a_px * scale + IMAGE_BYTES))
-        total += one.planes * grid.plane.shape[0] * grid.plane.shape[1]
+        largest = max(largest, max(areas, default=0) * (bytes_a_px * scale + IMAGE_BYTES))
+        cores = (grid.core(i).shape for i in one.looked_at)
+        total += one.planes * sum(height * width for height, width in cores)
     return Estimate(
         images=len(plan.scenes),
         megapixels=total / 1e6,

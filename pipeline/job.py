@@ -8,9 +8,11 @@ paint a region; measure a run of labels; finish. What is done is told by its fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+import numpy as np
 
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
@@ -103,12 +105,31 @@ class Job:
         counts: dict[str, Callable[[], int]] = {
             "segment": lambda: self.scene.tiles,
             "complete": lambda: planes * len(self.blocks),
-            "decide": lambda: planes * len(self.blocks),
+            "decide": lambda: planes * len(self.decided_blocks),
             "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
             "measure": lambda: self.work.runs or 0,
         }
         return counts.get(stage, lambda: 1)()
+
+    def numbers(self, stage: str) -> Sequence[int]:
+        """Return the numbers of a stage's units, which a region of interest leaves gaps in."""
+        if self.scene.region is None or stage not in ("segment", "decide"):
+            return range(self.units(stage))
+        chosen, count = self.scene.looked_at, len(self.scene.grid)
+        if stage == "decide":
+            chosen, count = self.decided_blocks, len(self.blocks)
+        return [plane * count + each for plane in range(self.scene.planes) for each in chosen]
+
+    @cached_property
+    def decided_blocks(self) -> Sequence[int]:
+        """The blocks of a plane in which cells may be: all, or those with a part of the region."""
+        survey = self.scene.survey
+        if survey is None:
+            return range(len(self.blocks))
+        tiles = np.array(sorted(survey.parts), np.int64)
+        blocks: list[int] = np.unique(self.blocks.of(tiles)).tolist()
+        return blocks
 
     @property
     def together(self) -> int:
@@ -137,7 +158,7 @@ class Job:
         if stage == "order":
             return [] if self.work.runs is not None else [0]
         done = self.work.done(stage)
-        return [unit for unit in range(self.units(stage)) if unit not in done]
+        return [unit for unit in self.numbers(stage) if unit not in done]
 
     def complete(self) -> bool:
         """Whether nothing is left to do."""
@@ -158,6 +179,8 @@ class Job:
                 return ("order", *ROUTE[-2:])
             here.labels.clear()
         idle = {"complete", "decide"} if self.seamless else set()
+        # In a region of interest cells are completed where they are decided.
+        idle |= {"complete"} if self.scene.region is not None else set()
         idle |= set() if self.overlapping else {"share", "layer"}
         route = tuple(stage for stage in ROUTE if stage not in idle)
         if self.work.runs is not None and here.labels.started(keys.labels):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.settings import Percentile
 from cellseg.pipeline.image import sample_windows
+from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
@@ -28,6 +30,8 @@ TICK_PX, TICK = 8, (0, 158, 255)
 TICKS_APART_PX = 4
 """Closer ones would be a line along the edge of the picture."""
 OUTLINE = (255, 196, 0)
+REGION, REGION_PX = (64, 224, 128), 2
+"""Colour of the outline of a region of interest, and its width."""
 SHARED = (255, 72, 176)
 """Colour of an outline where it lies on another cell."""
 GAMMA = 0.6
@@ -39,7 +43,8 @@ def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
 
     The first plane that the model sees in grey, from its 1st to its 99.8th percentile, each cell
     outlined along its own pixels, so that touching cells stay apart; in another colour
-    where it lies over or under a second cell. Short
+    where it lies over or under a second cell. The outline of the region of interest,
+    if there is one, lies under them. Short
     ticks at its edges mark where tiles meet, if there are several.
 
     Returns
@@ -53,6 +58,8 @@ def overview(scene: Scene, labels: LabelStore) -> NDArray[np.uint8]:
     step = 2**level
     grey = _picture(scene, step)
     picture = np.repeat(grey[:, :, None], 3, axis=2)
+    if scene.region is not None:
+        picture[_border(scene, scene.region, step)] = REGION
     lines, depth = np.zeros(grey.shape, bool), np.zeros(grey.shape, np.uint16)
     for layer in range(labels.layers):
         painted = labels.read(0, _middle(scene), Box(0, 0, *grey.shape), level, layer)
@@ -83,6 +90,21 @@ def ticks(picture: NDArray[np.uint8], grid: Grid, step: int) -> None:
         lines = picture if axis == 0 else picture.swapaxes(0, 1)
         lines[borders, :TICK_PX] = TICK
         lines[borders, -TICK_PX:] = TICK
+
+
+def _border(scene: Scene, region: Interest, step: int) -> NDArray[np.bool_]:
+    """Return the outer pixels of each part of a region, of every `step`-th one, bool (h, w)."""
+    plane, area = scene.grid.plane, region.area()
+    drawn = np.zeros([-(-length // step) for length in plane.shape], np.int64)
+    windows = Grid(plane, WINDOW, 0)
+    for position in range(len(windows)):
+        box = windows.core(position)
+        y, x = box.y0 // step, box.x0 // step
+        part = area.numbers(box, step)
+        drawn[y : y + part.shape[0], x : x + part.shape[1]] = part
+    border = outlines(np.pad(drawn, 1))[1:-1, 1:-1]
+    thick = ndimage.binary_dilation(border, iterations=REGION_PX - 1)
+    return np.asarray(thick & (drawn > 0))
 
 
 def _middle(scene: Scene) -> int:

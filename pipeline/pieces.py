@@ -150,7 +150,22 @@ class Pieces:
             if any(self._first(blocks, part) == block for part in parts):
                 nodes += group
         if self.rules.overlapping:
-            nodes = self._behind(nodes, blocks, block)
+            cut = np.flatnonzero(~self.pool.whole)
+            own = cut[blocks.of(self.pool.window[cut]) == block].tolist()
+            nodes = self._behind(nodes, own)
+        return np.array(nodes, np.intp)
+
+    def rests_on_near(self, near: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the same for the groups of some candidates, followed to their ends.
+
+        Parameters
+        ----------
+        near : bool (N,)
+            Which candidates of the pool.
+        """
+        nodes = [node for group in self.groups if near[group].any() for node in group]
+        if self.rules.overlapping:
+            nodes = self._behind(nodes, np.flatnonzero(near & ~self.pool.whole).tolist())
         return np.array(nodes, np.intp)
 
     @cached_property
@@ -173,10 +188,8 @@ class Pieces:
         behind = [(pair, list(self._matches.matched(*pair)[1])) for pair in self.links]
         return [pair for pair, rests_on in behind if surrounded[rests_on].all()]
 
-    def _behind(self, nodes: list[int], blocks: Blocks, block: int) -> list[int]:
-        """Return what it rests on that some pieces, and a block's own, hang together or do not."""
-        cut = np.flatnonzero(~self.pool.whole)
-        own = cut[blocks.of(self.pool.window[cut]) == block].tolist()
+    def _behind(self, nodes: list[int], own: list[int]) -> list[int]:
+        """Return what it rests on that some pieces, and `own` ones, hang together or do not."""
         found = Nodes(nodes).union(*(self._explained[node][1] for node in own + nodes))
         inside = set(nodes)
         pairs = self._pairs[~self.pool.whole[self._pairs].any(axis=1)].tolist()

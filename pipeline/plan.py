@@ -23,6 +23,7 @@ from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.pixel_size import doubts
 from cellseg.pipeline.plate import discover
+from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
@@ -47,6 +48,7 @@ class ImageReport:
     level: int | None = None
     pixel_um: tuple[float, float] | None = None
     seams: dict[str, Any] | None = None
+    region: dict[str, Any] | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -116,6 +118,17 @@ class Plan:
             *notes,
         )
 
+    @property
+    def region_text(self) -> str:
+        """How much is left out where a region of interest is all that counts; else nothing."""
+        within = [scene for scene in self.scenes if scene.region is not None]
+        if not within or self.undecided:
+            return ""
+        tiles = sum(scene.planes * len(scene.grid) for scene in within)
+        count = f"{len(within)} image{'s' * (len(within) != 1)}"
+        looked_at = sum(scene.tiles for scene in within)
+        return f"region in {count}: {looked_at} of {tiles} tiles are looked at"
+
     @cached_property
     def tiles(self) -> int:
         """Number of tiles of all images."""
@@ -163,6 +176,9 @@ def plan(
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.inputs
             scene = _at_level(scene, image, trained_px)
+            if workflow.region.kind is not None:
+                region = find_interest(workflow.region, source, scene.grid.plane, scene.voxel_um)
+                scene = replace(scene, region=region)
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
             scenes.append(scene)
@@ -173,6 +189,7 @@ def plan(
             problems.append(error)
     if problems and len(problems) == len(fields):
         raise problems[0]
+    check_found(workflow.region, [scene.region for scene in scenes])
     results = Results(Path(workflow.output.path))
     planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
     if trained_px is None or model["diameter_px"] != "auto":
@@ -296,7 +313,8 @@ class Keys:
     def of(cls, scene: Scene) -> Keys:
         """Derive each stage's key from the one before."""
         workflow = scene.workflow
-        labels = _digest(scene.key, workflow.stitch)
+        region = () if scene.region is None else (scene.region.identity,)
+        labels = _digest(scene.key, workflow.stitch, *region)
         source = scene.source
         named = source.name, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)

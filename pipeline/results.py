@@ -27,10 +27,19 @@ DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a file that is missing, empty or cut off raises."""
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name beside `path`, then put it in its place."""
+def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
+    """Write a file under a temporary name beside `path`, then put it in its place.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        Given the temporary path.
+    writer : str
+        Tells apart those that may write the same file at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}{writer}.partial")
     try:
         write(partial)
         with partial.open("rb") as file:

@@ -27,10 +27,12 @@ from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
 from cellseg.pipeline.inputs import Inputs
+from cellseg.pipeline.interest import Interest, Survey
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel, enlarged
+from cellseg.pipeline.within import reach_px
 from cellseg.pipeline.workflow import Tiling, Workflow
 
 
@@ -116,6 +118,8 @@ class Scene:
     background : Background or None
         What the image shows where nothing is; set by `prepare`. None where it
         shows that nowhere, or where the workflow has every tile looked at.
+    region : Interest or None
+        Where the cells are that are kept; None for everywhere.
     """
 
     source: Field
@@ -133,6 +137,7 @@ class Scene:
     overlap: Overlap = "resolve"
     normalisation: Normalisation | None = None
     background: Background | None = None
+    region: Interest | None = None
 
     @property
     def name(self) -> str:
@@ -159,8 +164,22 @@ class Scene:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of all planes."""
-        return self.planes * len(self.grid)
+        """Number of tiles of all planes that are looked at."""
+        return self.planes * len(self.looked_at)
+
+    @property
+    def looked_at(self) -> Sequence[int]:
+        """Positions of the tiles of each plane that are looked at: all, or those near the region.
+
+        Cells may ask for a few more.
+        """
+        grid = self.grid
+        return self.survey.tiles(reach_px(grid)) if self.survey else range(len(grid))
+
+    @property
+    def survey(self) -> Survey | None:
+        """What of the region of interest lies in which tile, if there is one."""
+        return None if self.region is None else self.region.survey(self.grid)
 
     @property
     def tiling(self) -> Tiling:

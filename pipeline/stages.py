@@ -219,7 +219,8 @@ class Run:
         """Note that an image is done."""
         here = self.plan.results.image(scene.name)
         cells, facts = here.count_cells(), here.facts()
-        warnings = () if cells else ("no cells were found",)
+        where = "" if scene.region is None else " in the region"
+        warnings = () if cells else (f"no cells were found{where}",)
         return self._settle(
             scene,
             "done",
@@ -227,6 +228,7 @@ class Run:
             warnings=(*warnings, *facts["warnings"]),
             background_tiles=facts["background_tiles"],
             seams=facts["seams"],
+            region=facts.get("region"),
         )
 
     def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:

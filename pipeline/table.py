@@ -46,6 +46,7 @@ FIRST: dict[str, pa.DataType] = {
     "score": pa.float32(),
     "seam": pa.string(),
     "touches_edge": pa.bool_(),
+    "region": pa.string(),
 }
 """The first columns of every table, in order."""
 BOX = ("y0_px", "x0_px", "y1_px", "x1_px")
@@ -208,7 +209,15 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
         "score": cells.scores,
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
+        "region": pa.array(_regions(scene, cells), pa.string()),
     }
+
+
+def _regions(scene: Scene, cells: Cells) -> list[str | None]:
+    """Return the part of the region of interest that each cell's centre lies in."""
+    if scene.region is None:
+        return [None] * len(cells)
+    return scene.region.names_at(cells.centres)
 
 
 def _overlapping(overlaps: Overlaps) -> dict[str, Any]:

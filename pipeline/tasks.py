@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
+from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
 from cellseg.pipeline.region import paint_region, share_region
+from cellseg.pipeline.region_report import region_facts, region_notes
 from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD, Neighbours, complete, decide
@@ -36,6 +39,7 @@ from cellseg.pipeline.table import (
     seam_counts,
 )
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.within import belong, decide_within, reach_px
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +64,13 @@ class Prepare:
         return self.scene.prepare()
 
 
-def segment(job: Job, unit: int) -> None:
+def segment(job: Job, unit: int, writer: str = "") -> None:
     """Find what the window of a tile shows."""
     grid = job.scene.grid
     plane, position = divmod(unit, len(grid))
     found = job.scene.look(plane, grid.read(position))
     seen = None if found is None else Candidates.of_tile(found, grid, position, job.rules.margin)
-    job.work.write_tile(unit, seen)
+    job.work.write_tile(unit, seen, writer)
 
 
 def complete_block(job: Job, unit: int) -> None:
@@ -83,11 +87,32 @@ def complete_block(job: Job, unit: int) -> None:
 def decide_block(job: Job, unit: int) -> None:
     """Decide the cells of a block."""
     plane, block = divmod(unit, len(job.blocks))
+    if job.scene.region is not None:
+        return _decide_within(job, plane, block, job.scene.region)
     first = plane * len(job.blocks)
     completed = lru_cache(maxsize=HELD)(lambda b: job.work.read_completed(first + b))
     extents = job.work.completed_extents(first, len(job.blocks))
     neighbours = Neighbours(job.blocks, job.tile(plane), completed, extents)
     job.work.write_decided(unit, decide(neighbours, block, job.rules))
+    return None
+
+
+def _decide_within(job: Job, plane: int, block: int, region: Interest) -> None:
+    """Decide the cells of a block whose centre lies in the region of interest."""
+    first = plane * len(job.scene.grid)
+
+    @lru_cache(maxsize=HELD)
+    def load(position: int) -> Candidates:
+        # A cell may ask for a tile further off, as may one of another block meanwhile.
+        if not job.work.has_tile(first + position):
+            segment(job, first + position, f".{os.getpid()}")
+        return job.work.read_tile(first + position)
+
+    def predict(window: Box) -> Instances:
+        return job.scene.segment(plane, window)
+
+    decided = decide_within(job.blocks, block, job.rules, load, predict, region)
+    job.work.write_decided(plane * len(job.blocks) + block, decided)
 
 
 def order(job: Job, _unit: int) -> None:
@@ -130,14 +155,24 @@ def _in_order(job: Job) -> Iterator[Cells]:
         return
     for plane in range(job.scene.planes):
         if job.seamless:
-            found = job.work.read_tile(plane)
-            cells = Decided.uncontested(found, 0, np.ones(len(found), bool)).cells
-            yield on_plane(cells.take(cells.order()), plane)
+            yield on_plane(_of_one_tile(job, plane), plane)
             continue
         first = plane * len(job.blocks)
-        units = range(first, first + len(job.blocks))
-        blocks = [job.work.decided(unit, plane) for unit in units]
+        blocks = [job.work.decided(first + block, plane) for block in job.decided_blocks]
         yield from merged([block for block in blocks if block is not None])
+
+
+def _of_one_tile(job: Job, plane: int) -> Cells:
+    """Return the cells of a plane that is one tile, in order."""
+    region = job.scene.region
+    if not job.scene.looked_at:
+        return Cells.none()
+    found = job.work.read_tile(plane)
+    cells = Decided.uncontested(found, 0, np.ones(len(found), bool)).cells
+    if region is not None:
+        reach = reach_px(job.scene.grid)
+        cells = cells.take(belong(cells, lambda _, index: found.mask(index), region, reach))
+    return cells.take(cells.order())
 
 
 def layer(job: Job, _unit: int) -> None:
@@ -195,16 +230,22 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
         for rows in row_groups(path, AUDITED):
             counts += seam_counts(job.scene, rows)
             areas += area_counts(rows["area_px"].to_numpy())
-    audit = counts.finish()
+    audit = counts.finish(within_region=job.scene.region is not None)
     doubt = doubt_median(job.scene, median_diameter_px(areas))
-    background = job.work.count_background()
+    background = job.work.count_background(job.numbers("segment"))
     if job.here.measured_on(job.keys.labels):
         background = job.here.facts()["background_tiles"]
+    scene = job.scene
+    region, notes = None, tuple[str, ...]()
+    if scene.region is not None and scene.survey is not None:
+        region = region_facts(scene.region, scene.survey, scene.voxel_um, paths)
+        notes = region_notes(scene.region, scene.survey)
     return {
         "background_tiles": background,
         "seams": audit.document,
         "seams_text": audit.text,
-        "warnings": [*job.scene.remarks, *([doubt] if doubt else []), *audit.warnings],
+        "region": region,
+        "warnings": [*job.scene.remarks, *notes, *([doubt] if doubt else []), *audit.warnings],
     }
 
 

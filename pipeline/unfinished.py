@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,19 @@ class Unfinished:
             if folder != self._home(folder.parent.name):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def write_tile(self, unit: int, found: Candidates | None) -> None:
-        """Write what a tile's window shows; None for one that shows background only."""
+    def write_tile(self, unit: int, found: Candidates | None, writer: str = "") -> None:
+        """Write what a tile's window shows; None for one that shows background only.
+
+        Several workers may write the same one at a time if each names itself as `writer`.
+        """
         if found is None:
             self.mark("segment", unit, NOTHING)
         else:
-            _write(self._path("segment", unit), found.to_arrays())
+            _write(self._path("segment", unit), found.to_arrays(), writer=writer)
+
+    def has_tile(self, unit: int) -> bool:
+        """Whether it is known what a tile's window shows."""
+        return any(self._path("segment", unit, end).is_file() for end in (ARRAYS, NOTHING))
 
     def read_tile(self, unit: int) -> Candidates:
         """Return what a tile's window shows.
@@ -99,9 +106,10 @@ class Unfinished:
             return Candidates.none()
         return Candidates.from_arrays(_read(self._path("segment", unit)))
 
-    def count_background(self) -> int:
-        """Return the number of tiles that show background only."""
-        return sum(1 for _ in self._home("segment").glob(f"*{NOTHING}"))
+    def count_background(self, units: Sequence[int] | None = None) -> int:
+        """Return how many of some tiles, by default of all, show background only."""
+        found = {int(path.stem) for path in self._home("segment").glob(f"*{NOTHING}")}
+        return len(found if units is None else found.intersection(units))
 
     def write_completed(self, unit: int, found: Candidates) -> None:
         """Write the cells of a block that no tile saw whole."""
@@ -247,11 +255,13 @@ class DecidedBlock:
         return on_plane(Cells.from_arrays(arrays), self.plane)
 
 
-def _write(path: Path, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+def _write(
+    path: Path, arrays: Arrays, facts: Mapping[str, Any] | None = None, writer: str = ""
+) -> None:
     """Write arrays, and a few facts that can be read without them."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = save(contiguous, {"facts": json.dumps(facts or {})})
-    replace_file(path, lambda partial: partial.write_bytes(content))
+    replace_file(path, lambda partial: partial.write_bytes(content), writer)
 
 
 def _read(path: Path, names: list[str] | None = None) -> dict[str, NDArray[Any]]:

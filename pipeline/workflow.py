@@ -30,11 +30,13 @@ from cellseg.models.settings import (
     Range,
     Unchanged,
 )
+from cellseg.pipeline.region_settings import Region
 from cellseg.pipeline.settings import Table, absolute, check, read_with
 
 __all__ = [
     "Measure",
     "Output",
+    "Region",
     "Stitch",
     "Tiling",
     "Workflow",
@@ -215,6 +217,7 @@ class Workflow(Frozen):
     ] = Percentile()
     tiling: Tiling = Tiling()
     stitch: Stitch = Stitch()
+    region: Region = Region()
     measure: Measure = Measure()
 
     def toml(self) -> str:
@@ -235,8 +238,8 @@ def read_workflow(
     path : path
         The TOML file; its `images` are relative to its folder.
     overrides : sequence of str
-        ``table.key=value`` each; the value as in TOML, bare words as text. Images among
-        them are relative to the current directory.
+        ``table.key=value`` each; the value as in TOML, bare words as text. Images and
+        region files among them are relative to the current directory.
     images : sequence of path
         Used in place of the file's, relative to the current directory.
     output : path, optional
@@ -267,7 +270,9 @@ def read_workflow(
     _check_groups(workflow.measure.groups, sources.get(("measure", "groups"), str(path)))
     folder = Path.cwd() if ("images",) in sources else path.absolute().parent
     found = tuple(absolute(entry, folder) for entry in workflow.images)
-    return workflow.model_copy(update={"images": found})
+    given = [path for path in sources if path[0] == "region"]
+    region = workflow.region.beside(Path.cwd() if given else path.absolute().parent)
+    return workflow.model_copy(update={"images": found, "region": region})
 
 
 def _check_groups(groups: Sequence[str], where: str) -> None:

@@ -32,8 +32,8 @@ CPU = Config(device="cpu")
 FIRST = (
     "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
     " layer, overlap_px, overlaps_with, y0_px, x0_px,"
-    " y1_px, x1_px, class, score, seam, touches_edge, straight_edge, perimeter_px, major_axis_px,"
-    " minor_axis_px, eccentricity, solidity,"
+    " y1_px, x1_px, class, score, seam, touches_edge, region, straight_edge, perimeter_px,"
+    " major_axis_px, minor_axis_px, eccentricity, solidity,"
     " mean_w1, std_w1, min_w1, max_w1, sum_w1"
 )
 
