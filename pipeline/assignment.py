@@ -72,7 +72,7 @@ def _settle(row: Integers, column: Integers, gains: Floats) -> Integers:
     table = np.zeros((len(own), len(other)))
     number = np.full(table.shape, -1)
     table[row, column], number[row, column] = gains, np.arange(len(row))
-    found = number[linear_sum_assignment(table, maximize=True)]
+    found: Integers = number[linear_sum_assignment(table, maximize=True)]
     return found[found >= 0]
 
 
@@ -91,4 +91,5 @@ def _settle_sparse(row: Integers, column: Integers, gains: Floats) -> Integers:
     taken = found_column < width
     keys = row.astype(np.int64) * width + column
     wanted = found_row[taken].astype(np.int64) * width + found_column[taken]
-    return np.flatnonzero(np.isin(keys, wanted))
+    chosen: Integers = np.flatnonzero(np.isin(keys, wanted))
+    return chosen

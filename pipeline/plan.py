@@ -43,6 +43,7 @@ class ImageReport:
     warnings: tuple[str, ...] = ()
     zoom: float | None = None
     seams: dict[str, Any] | None = None
+    links: dict[str, int] | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -261,6 +262,14 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _linking(scene: Scene) -> list[Any]:
+    """Return what labels and tracks follow from, beside the cells of each plane."""
+    workflow = scene.workflow
+    parts: list[Any] = [workflow.link, scene.step_px] if scene.linked else []
+    # Tracks are found with the labels, from masks that are gone once these are painted.
+    return [*parts, "track", workflow.track, scene.voxel_um] if scene.tracked else parts
+
+
 @dataclass(frozen=True)
 class Keys:
     """What identifies the outcome of each stage for one image."""
@@ -273,7 +282,7 @@ class Keys:
     def of(cls, scene: Scene) -> Keys:
         """Derive each stage's key from the one before."""
         workflow = scene.workflow
-        labels = _digest(scene.key, workflow.stitch)
+        labels = _digest(scene.key, workflow.stitch, *_linking(scene))
         source = scene.source
         named = source.name, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -145,6 +146,24 @@ class Scene:
     def planes(self) -> int:
         """Number of planes, t by t and in them z by z."""
         return self.shape[0] * self.shape[2]
+
+    @property
+    def linked(self) -> bool:
+        """Whether the cells of its planes are linked to 3D cells."""
+        return self.shape[2] > 1 and self.workflow.link.z
+
+    @property
+    def tracked(self) -> bool:
+        """Whether its cells are followed over time."""
+        return self.shape[0] > 1 and self.workflow.track.enabled
+
+    @property
+    def step_px(self) -> float | None:
+        """Distance of two planes in px along x and y; None if it is not known."""
+        if self.voxel is None:
+            return None
+        z, y, x = self.voxel_um or self.voxel
+        return z / math.sqrt(y * x)
 
     @property
     def tiles(self) -> int:

@@ -227,6 +227,7 @@ class Run:
             warnings=(*warnings, *facts["warnings"]),
             background_tiles=facts["background_tiles"],
             seams=facts["seams"],
+            links=facts.get("links"),
         )
 
     def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:

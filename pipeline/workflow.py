@@ -30,6 +30,7 @@ from cellseg.models.settings import (
     Range,
     Unchanged,
 )
+from cellseg.pipeline.link_settings import Link, Track
 from cellseg.pipeline.settings import Table, absolute, check, read_with
 
 __all__ = [
@@ -208,6 +209,8 @@ class Workflow(Frozen):
     ] = Percentile()
     tiling: Tiling = Tiling()
     stitch: Stitch = Stitch()
+    link: Link = Link()
+    track: Track = Track()
     measure: Measure = Measure()
 
     def toml(self) -> str:

@@ -18,7 +18,7 @@ SHAPE = (20, 40, 44)
 def linked(volume: Volume, step: float | None = None, **rules: int) -> tuple[Volume, Linked]:
     """Link the labels of each plane; return the volume of 3D cells, from 1 on, and the counts."""
     numbers, planes, areas = sections(volume)
-    how = LinkRules(len(volume), step, **rules)  # type: ignore[arg-type]
+    how = LinkRules(len(volume), step, **rules)
     found = link(planes, areas, shares_of(numbers, how.reach), how)
     cells = np.concatenate([[0], found.cell + 1])
     return cells[numbers], found
