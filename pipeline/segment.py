@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -30,7 +29,7 @@ from cellseg.pipeline.image import Image, open_image, sample_windows
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
-from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.voxel import Voxel, step_px
 from cellseg.pipeline.workflow import Tiling, Workflow
 
 
@@ -160,10 +159,7 @@ class Scene:
     @property
     def step_px(self) -> float | None:
         """Distance of two planes in px along x and y; None if it is not known."""
-        if self.voxel is None:
-            return None
-        z, y, x = self.voxel_um or self.voxel
-        return z / math.sqrt(y * x)
+        return step_px(self.voxel_um) if self.voxel and self.voxel_um else None
 
     @property
     def tiles(self) -> int:

@@ -39,3 +39,9 @@ def to_voxel(z: float | None, y: float | None, x: float | None, planes: int) -> 
     if z is None and planes == 1:
         z = 1.0
     return None if z is None or y is None or x is None else (z, y, x)
+
+
+def step_px(voxel: Voxel) -> float:
+    """Return how many px, in a plane, two planes are apart."""
+    z, y, x = voxel
+    return z / math.sqrt(y * x)
