@@ -119,7 +119,7 @@ def close_together(volumes: Volumes) -> Iterator[NDArray[np.intp]]:
     cells that reach out of it.
     """
     sides = (PLANES, WINDOW, WINDOW)
-    large: NDArray[np.bool_] = ((volumes.boxes[:, 3:] - volumes.boxes[:, :3]) > sides).any(axis=1)
+    large = np.any(volumes.boxes[:, 3:] - volumes.boxes[:, :3] > sides, axis=1)
     for cell in large.nonzero()[0]:
         yield np.array([cell])
     small = (~large).nonzero()[0]

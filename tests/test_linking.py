@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from cellseg.pipeline import (
     tasks,
 )
 from cellseg.pipeline import job as jobs
+from cellseg.pipeline.plan import Plan, plan
 from cellseg.pipeline.stages import Run
 from exact import LEVELS, Exact, Known
 from sections import ellipsoids
@@ -59,9 +61,9 @@ def labels_of(result: Result, layer: str = "cells") -> Labels:
     return np.asarray(array[:], np.uint32)
 
 
-def rows_of(result: Result, *without: str) -> list[dict[str, object]]:
+def rows_of(result: Result, *without: str) -> list[dict[str, Any]]:
     table = pq.read_table(result.cells_path)
-    rows: list[dict[str, object]] = table.drop_columns(list(without)).to_pylist()
+    rows: list[dict[str, Any]] = table.drop_columns(list(without)).to_pylist()
     return rows
 
 
@@ -125,7 +127,7 @@ def test_the_same_bytes_in_small_parts_by_two_workers_and_after_deaths(
     for module in (order, tasks, region, linking):
         monkeypatch.setattr(module, "RUN", 7, raising=True)
     monkeypatch.setattr(order.runs, "__defaults__", (7,))
-    going = Run(tasks_plan(tmp_path), CPU)
+    going = Run(planned(tmp_path), CPU)
     steps = 0
     for _ in range(200):
         for taken, _ in enumerate(going.steps()):
@@ -134,16 +136,14 @@ def test_the_same_bytes_in_small_parts_by_two_workers_and_after_deaths(
         else:
             break
         steps += 1
-        going = Run(tasks_plan(tmp_path), CPU)
+        going = Run(planned(tmp_path), CPU)
     assert steps > 5
     killed = going.result()
     assert np.array_equal(labels_of(killed), labels_of(one))
     assert rows_of(killed) == rows_of(one)
 
 
-def tasks_plan(folder: Path) -> object:
-    from cellseg.pipeline.plan import plan
-
+def planned(folder: Path) -> Plan:
     return plan(workflow(folder, "killed", "tiling.size=64"), CPU, Exact())
 
 
@@ -182,7 +182,7 @@ def test_what_is_too_short_is_left_out_and_said(
 ) -> None:
     least = run(workflow(tmp_path, "least", "link.least_planes=1"), CPU, Exact())
     long = run(workflow(tmp_path, "long", "link.least_planes=5"), CPU, Exact())
-    kept = [r for r in rows_of(least) if r["touches_end"] or r["planes"] >= 5]  # type: ignore[operator]
+    kept = [r for r in rows_of(least) if r["touches_end"] or r["planes"] >= 5]
     report = long.images[0]
     assert report.cells == len(kept) < least.cells
     assert report.links is not None
@@ -197,7 +197,7 @@ def test_the_settings_of_linking_count_only_for_volumes(
     planes = run(workflow(tmp_path, "out", "link.z=false"), CPU, Exact())
     rows = rows_of(planes)
     assert {row["volume_px"] for row in rows} == {None}
-    assert sum(row["area_px"] for row in rows) == np.count_nonzero(volumes)  # type: ignore[misc]
+    assert sum(row["area_px"] for row in rows) == np.count_nonzero(volumes)
     assert planes.images[0].links is None
 
 
@@ -224,7 +224,7 @@ def test_cells_that_overlap_lie_whole_in_one_layer_over_all_planes(
     assert not result.failed
     assert layers == 2
     painted = [labels_of(result, name) for name in ("cells", "cells_2")]
-    found = {row["label"]: painted[int(row["layer"]) - 1] == row["label"] for row in rows}  # type: ignore[call-overload]
+    found = {row["label"]: painted[int(row["layer"]) - 1] == row["label"] for row in rows}
     assert len(found) == len(truth)
     depth_at = sum(ball.astype(int) for ball in truth)
     for row in rows:
