@@ -85,13 +85,18 @@ def _shares(one: _Part, other: _Part) -> Shares:
     return Shares(*numbers, pixels)
 
 
-def link_image(job: Job, _unit: int) -> None:
-    """Link the sections of each time point to 3D cells, and put these in order."""
+def link_image(job: Job) -> dict[str, Any]:
+    """Link the sections of each time point to 3D cells, and put these in order.
+
+    Returns
+    -------
+    dict
+        ``runs``, the number of runs of 3D cells, and what there is to say of them.
+    """
     if job.here.labels.key() == job.keys.labels:
         rows = job.here.cell_rows(DECIDED_VOLUMES, RUN)
         count = _write_volumes(job, map(volumes_of, rows))
-        job.work.write_links({"runs": count})
-        return
+        return {"runs": count}
     counts = job.work.count_by_plane(job.scene.planes)
     summary = _Summary([], [], {})
     count = _write_volumes(job, _linked(job, counts, summary))
@@ -99,7 +104,7 @@ def link_image(job: Job, _unit: int) -> None:
     for number in range(job.work.runs or 0):
         job.work.write_linked(number, labels[number * RUN : (number + 1) * RUN])
     facts = {"sections": int(counts.sum()), "cells": sum(summary.cells), **summary.links}
-    job.work.write_links({"runs": count, "cells_by_time": summary.cells, "links": facts})
+    return {"runs": count, "cells_by_time": summary.cells, "links": facts}
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,7 @@ def plan(
             about = image.pixels.shape, image.channels, image.voxel
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.model_channels
+            _check_tracking(scene)
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
             scenes.append(scene)
@@ -238,6 +239,15 @@ def _check_pickles(segmenter: Segmenter) -> None:
             f"segmenter {type(segmenter).__qualname__} cannot be sent to workers ({error})."
             " Define its class at the top of a module, or set workers to 1."
         ) from error
+
+
+def _check_tracking(scene: Scene) -> None:
+    """Refuse a distance in um where the size of a pixel is not known."""
+    if scene.tracked and scene.workflow.track.distance_um is not None and scene.voxel_um is None:
+        raise CellsegError(
+            f"{scene.name}: [track] distance_um is given, but the size of a pixel is not known."
+            " Set pixel_size_um, or give distance_px."
+        )
 
 
 def _check_halo(workflow: Workflow, model: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from cellseg.pipeline.table import (
     seam_counts,
 )
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.tracking import restore_tracks, track_image, with_tracks
 from cellseg.pipeline.volume_table import volume_table
 from cellseg.pipeline.volumes import Volumes
 
@@ -105,14 +106,21 @@ def order(job: Job, _unit: int) -> None:
         _start_labels(job, 0 if job.overlapping else 1)
     else:
         _restore_overlaps(job)
+        if job.scene.tracked:
+            restore_tracks(job, count)
     job.work.write_runs(count)
 
 
-def link(job: Job, unit: int) -> None:
-    """Link the cells of planes to 3D cells."""
+def link(job: Job, _unit: int) -> None:
+    """Link the cells of planes to 3D cells, and follow cells over time."""
     job.work.restart("measure")
-    link_image(job, unit)
+    facts: dict[str, Any] = link_image(job) if job.scene.linked else {"runs": 0}
     _restore_overlaps(job)
+    if job.scene.tracked:
+        runs = facts["runs"] if job.scene.linked else job.work.runs or 0
+        painted = job.here.labels.key() == job.keys.labels
+        (restore_tracks if painted else track_image)(job, runs)
+    job.work.write_links(facts)
 
 
 def _restore_overlaps(job: Job) -> None:
@@ -200,6 +208,8 @@ def measure_run(job: Job, unit: int) -> None:
     else:
         cells = job.work.read_run(unit)
         rows = cell_table(job.scene, cells, overlaps(cells), first, labels)
+    if job.scene.tracked:
+        rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
 
 

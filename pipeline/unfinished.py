@@ -31,6 +31,7 @@ from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.track import Tracks, arrays_of
 from cellseg.pipeline.volumes import Volumes
 
 ARRAYS, TABLE, NOTHING, DONE = ".safetensors", ".parquet", ".background", ".done"
@@ -216,6 +217,14 @@ class Unfinished:
     def read_volumes(self, number: int) -> Volumes:
         """Return a run of 3D cells."""
         return Volumes.from_arrays(_read(self._path("volumes", number)))
+
+    def write_tracks(self, number: int, tracks: Tracks) -> None:
+        """Write the tracks of the cells of a run."""
+        _write(self._path("tracks", number), arrays_of(tracks))
+
+    def read_tracks(self, number: int) -> Tracks:
+        """Return the tracks of the cells of a run."""
+        return Tracks(**_read(self._path("tracks", number)))
 
     def write_runs(self, count: int) -> None:
         """Note that all runs are written."""

@@ -22,7 +22,7 @@ from cellseg.pipeline.volumes import Volumes
 WINDOW, PLANES = 512, 16
 """Px on a side, and planes; cells are measured in groups whose centres share such a window."""
 BOX_3D = ("z0_px", "y0_px", "x0_px", "z1_px", "y1_px", "x1_px")
-DECIDED_VOLUMES = ("t", "z_px", "y_px", "x_px", *BOX_3D, "class", "score", "seam")
+DECIDED_VOLUMES = ("t", "z_px", "y_px", "x_px", *BOX_3D, "volume_px", "class", "score", "seam")
 """What `volumes_of` needs."""
 
 
@@ -64,6 +64,7 @@ def volumes_of(rows: pa.Table) -> Volumes:
         t=columns["t"].astype(np.int32),
         boxes=np.stack([columns[name] for name in BOX_3D], axis=1).astype(np.int32),
         centres=np.stack([columns[name] for name in ("z_px", "y_px", "x_px")], axis=1),
+        sizes=columns["volume_px"].astype(np.int64),
         scores=columns["score"].astype(np.float32),
         classes=columns["class"].astype(np.uint8),
         seam=np.array([SEAMS.index(word) for word in columns["seam"]], np.uint8),

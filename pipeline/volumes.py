@@ -15,6 +15,7 @@ TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "t": (np.int32, ()),
     "boxes": (np.int32, (6,)),
     "centres": (np.float64, (3,)),
+    "sizes": (np.int64, ()),
     "scores": (np.float32, ()),
     "classes": (np.uint8, ()),
     "seam": (np.uint8, ()),
@@ -32,6 +33,8 @@ class Volumes:
         Half open z0, y0, x0, z1, y1, x1, in planes and px.
     centres : float64 (N, 3)
         Mean z, y, x of the voxels.
+    sizes : int64 (N,)
+        Voxels.
     scores : float32 (N,)
         Mean over the voxels of what their sections were found with.
     classes : uint8 (N,)
@@ -43,6 +46,7 @@ class Volumes:
     t: NDArray[np.int32]
     boxes: NDArray[np.int32]
     centres: NDArray[np.float64]
+    sizes: NDArray[np.int64]
     scores: NDArray[np.float32]
     classes: NDArray[np.uint8]
     seam: NDArray[np.uint8]
@@ -112,6 +116,7 @@ def gathered(
         t=np.full(count, sections.plane[0] // depth if count else 0, np.int32),
         boxes=_boxes(z, sections.boxes, owner, count),
         centres=centres,
+        sizes=totals[:, 3],
         scores=(scores / totals[:, 3]).astype(np.float32),
         classes=_most_common(sections.classes, areas, owner, count),
         seam=seam,
