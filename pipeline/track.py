@@ -85,7 +85,7 @@ def follow(
             if apart == 1:
                 pairs, gains = _with_overlap(pairs, gains, shares, sizes, times == t)
             # One more pair outweighs most of what others lose in nearness by it.
-            chosen = assign(*pairs.T, 1 + gains)
+            chosen = assign(pairs[:, 0], pairs[:, 1], 1 + gains)
             one, other = pairs[chosen].T
             after[one], before[other] = other, one
     mother = _divisions(times, centres, sizes, before, after, rules)
@@ -115,7 +115,9 @@ def _with_overlap(
     iou = there.pixels / (sizes[there.ones] + sizes[there.others] - there.pixels)
     both = np.concatenate([pairs, np.stack([there.ones, there.others], axis=1)])
     pairs, place = np.unique(both, axis=0, return_inverse=True)
-    return pairs, np.bincount(place, np.concatenate([gains, iou]), minlength=len(pairs))
+    summed = np.zeros(len(pairs))
+    np.add.at(summed, place, np.concatenate([gains, iou]))
+    return pairs, summed
 
 
 def _divisions(
@@ -145,7 +147,8 @@ def _divisions(
         gains = 1 - away / (rules.distance / 2)
         alike = np.minimum(sizes[one], sizes[two]) >= ALIKE * np.maximum(sizes[one], sizes[two])
         able = np.flatnonzero(alike & (gains > 0))
-        for pair in able[assign(*pairs[able].T, gains[able])].tolist():
+        chosen = able[assign(pairs[able, 0], pairs[able, 1], gains[able])]
+        for pair in chosen.tolist():
             parent, daughter = pairs[pair].tolist()
             mother[daughter] = mother[int(after[parent])] = parent
     return mother

@@ -31,7 +31,7 @@ def followed(places: Places, shares: Shares = NOTHING, **rules: Any) -> Tracks:
 
 
 def test_cells_that_move_keep_their_track_and_strangers_get_another() -> None:
-    places = [[(0, t), (10, 20 - t)] for t in range(4)]
+    places: Places = [[(0, t), (10, 20 - t)] for t in range(4)]
     places[2].append((40, 40))
     assert followed(places).track.tolist() == [1, 2, 1, 2, 1, 2, 3, 1, 2]
 
