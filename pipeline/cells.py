@@ -15,6 +15,7 @@ TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "index": (np.int32, ()),
     "boxes": (np.int32, (4,)),
     "centres": (np.float64, (2,)),
+    "areas": (np.int64, ()),
     "scores": (np.float32, ()),
     "classes": (np.uint8, ()),
     "seam": (np.uint8, ()),
@@ -34,6 +35,8 @@ class Cells:
         a tile below 0 means block ``-1 - tile`` and the index among its own masks.
     boxes : int32 (N, 4), centres : float64 (N, 2)
         Of the final masks, in px of the plane.
+    areas : int64 (N,)
+        Pixels of the final masks.
     scores : float32 (N,), classes : uint8 (N,)
     seam : uint8 (N,)
         Codes into `SEAMS`.
@@ -46,6 +49,7 @@ class Cells:
     index: NDArray[np.int32]
     boxes: NDArray[np.int32]
     centres: NDArray[np.float64]
+    areas: NDArray[np.int64]
     scores: NDArray[np.float32]
     classes: NDArray[np.uint8]
     seam: NDArray[np.uint8]

@@ -326,7 +326,7 @@ class Contest:
         own = (pool.window[nodes] >= tiles) | np.isin(kept, list(self._trimmed))
         extra = self._extra(kept[own], cells.seam[own])
         cells.tile[own], cells.index[own] = -1 - block, np.arange(len(extra))
-        for name in ("boxes", "centres", "digests"):
+        for name in ("boxes", "centres", "areas", "digests"):
             getattr(cells, name)[own] = getattr(extra, name)
         return Decided(cells, extra)
 

@@ -58,6 +58,7 @@ def described(
         index=index.astype(np.int32),
         boxes=column("boxes")[chosen],
         centres=column("centres")[chosen],
+        areas=column("areas")[chosen].astype(np.int64),
         scores=column("scores")[chosen],
         classes=column("classes")[chosen],
         seam=column("seams")[chosen],

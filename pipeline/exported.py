@@ -11,15 +11,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
+from cellseg.models.meeting import spread
 from cellseg.pipeline.coco import rle_of
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
@@ -30,7 +31,7 @@ from cellseg.pipeline.tiles import Box
 
 BATCH = 4096
 """Cells that are read together."""
-COLUMNS = ("label", "t", "z", "layer", "y_px", "x_px", *BOX, "class", "score")
+COLUMNS = ("label", "t", "z", "z0_px", "z1_px", "layer", "y_px", "x_px", *BOX, "class", "score")
 LARGEST_TIFF = 2**32 - 2**25
 """Bytes of pixels from which offsets no longer fit a classic TIFF."""
 
@@ -90,16 +91,23 @@ class ExportedImage:
     def _of_plane(self, t: int, z: int) -> str:
         return self.name if len(self.planes) == 1 else f"{self.name}_t{t}_z{z}"
 
-    def cells(self) -> Iterator[ExportedPlane]:
-        """Yield the cells in the order of their labels, some thousand of a plane at a time."""
+    def cells(self, only: tuple[int, int] | None = None) -> Iterator[ExportedPlane]:
+        """Yield the cells in the order of their labels, some thousand of a plane at a time.
+
+        Of a 3D cell, its section in each plane that has one. Of all planes, or of one t, z.
+        """
         for table in self.results.cell_rows(COLUMNS, BATCH):
-            rows = {name: table[name].to_numpy() for name in COLUMNS}
+            rows = _by_plane(table)
             planes = np.stack([rows["t"], rows["z"]], axis=1)
             for t, z in np.unique(planes, axis=0).tolist():
+                if only not in (None, (t, z)):
+                    continue
                 there = np.flatnonzero((planes == (t, z)).all(axis=1))
                 chosen = {name: values[there] for name, values in rows.items()}
                 labels = chosen["label"].astype(np.int64)
-                yield ExportedPlane(t, z, labels, self._instances(t, z, chosen))
+                cells = self._instances(t, z, chosen)
+                there = np.flatnonzero([mask.any() for mask in cells.masks])
+                yield ExportedPlane(t, z, labels[there], _tight(cells))
 
     def _instances(self, t: int, z: int, rows: Mapping[str, NDArray[Any]]) -> Instances:
         """Return the cells of some rows, read in groups that lie close together."""
@@ -121,6 +129,29 @@ class ExportedImage:
         return Instances(
             boxes, tuple(masks), rows["score"].astype(np.float32), rows["class"].astype(np.uint8)
         )
+
+
+def _tight(cells: Instances) -> Instances:
+    """Return objects in boxes that fit; those without a pixel go."""
+    columns = cells.boxes[:, :2].tolist(), cells.masks, cells.scores, cells.classes
+    return Instances.stack(
+        [
+            ((y, x), mask, float(score), int(class_))
+            for (y, x), mask, score, class_ in zip(*columns, strict=True)
+        ]
+    )
+
+
+def _by_plane(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """Return the columns of some rows, those of a 3D cell once for each of its planes."""
+    linked = table["z0_px"].is_valid().to_numpy()
+    z = table["z"].to_numpy()
+    first = np.where(linked, table["z0_px"].fill_null(0).to_numpy(), z)
+    counts = np.where(linked, table["z1_px"].fill_null(0).to_numpy() - first, 1)
+    row, number = spread(counts)
+    names = [name for name in COLUMNS if name not in ("z0_px", "z1_px")]
+    rows = {name: table[name].to_numpy()[row] for name in names}
+    return rows | {"z": first[row] + number}
 
 
 def find_images(folder: Path) -> list[ExportedImage]:
@@ -230,13 +261,9 @@ def write_stacks(images: Sequence[ExportedImage], folder: Path) -> Iterator[str]
     served by COCO: here every cell takes the time of a whole plane.
     """
     for image in images:
-        written = set()
-        for (t, z), parts in groupby(image.cells(), key=lambda plane: (plane.t, plane.z)):
-            cells = Instances.concatenate([part.cells for part in parts])
+        for t, z in image.planes:
+            cells = Instances.concatenate([part.cells for part in image.cells((t, z))])
             write_stack(folder / image.stack_name(t, z), cells, image.shape[2:])
-            written.add((t, z))
-        for t, z in sorted({*image.planes} - written):
-            write_stack(folder / image.stack_name(t, z), Instances.empty(), image.shape[2:])
         yield image.name
 
 

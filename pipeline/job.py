@@ -1,9 +1,11 @@
 """A job: one image on its way from tiles to a table, and how far it has come.
 
 Its stages, in order, each in units that any worker may do, in any order: segment a
-tile; complete, then decide, the cells of a block of tiles; put all cells in order;
-where cells may overlap, find what they share in a region, and lay all of them in layers;
-paint a region; measure a run of labels; finish. What is done is told by its files.
+tile; complete, then decide, the cells of a block of tiles; put all cells in order; of
+volumes and time series, match the cells of a region of a plane with those of the next
+ones, and link all of them; where cells may overlap, find what they share in a region, and
+lay all of them in layers; paint a region; measure a run of labels; finish. What is done
+is told by its files.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
+from cellseg.pipeline.link import LinkRules
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.results import ImageResults, Results
@@ -29,6 +32,8 @@ ROUTE = (
     "complete",
     "decide",
     "order",
+    "match",
+    "link",
     "share",
     "layer",
     "paint",
@@ -37,7 +42,7 @@ ROUTE = (
 )
 """All stages, in order."""
 TOGETHER = 64
-"""Planes that are looked at as one unit of ``share`` and ``paint``, where each is small."""
+"""Planes that are one unit of ``match``, ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
 """Part of the halo, beyond which what is outside the core is seen as in a larger window: measured
 with the shipped network, see docs/seams.md."""
@@ -106,9 +111,10 @@ class Job:
             "segment": lambda: self.scene.tiles,
             "complete": lambda: planes * len(self.blocks),
             "decide": lambda: planes * len(self.decided_blocks),
+            "match": lambda: self.units("paint"),
             "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
-            "measure": lambda: self.work.runs or 0,
+            "measure": lambda: self.runs or 0,
         }
         return counts.get(stage, lambda: 1)()
 
@@ -132,12 +138,34 @@ class Job:
         return blocks
 
     @property
+    def runs(self) -> int | None:
+        """Number of runs of cells to measure, None if they are not all written."""
+        return self.work.linked_runs if self.scene.linked else self.work.runs
+
+    @property
+    def link_rules(self) -> LinkRules:
+        """How sections are judged."""
+        scene, link = self.scene, self.scene.workflow.link
+        depth = scene.shape[2]
+        return LinkRules(depth, scene.step_px, link.overlap, link.gap, link.least_planes)
+
+    def partners(self, plane: int) -> list[int]:
+        """Return the later planes whose cells are matched with those of a plane."""
+        scene, (t, z) = self.scene, self.scene.plane(plane)
+        times, _, depth, *_ = scene.shape
+        last = min(z + self.link_rules.reach, depth - 1) if scene.linked else z
+        partners = list(range(plane + 1, plane + 1 + last - z))
+        if scene.tracked and t + 1 < times:
+            partners.append(plane + depth)
+        return partners
+
+    @property
     def together(self) -> int:
-        """Planes in a unit of ``share`` and ``paint``."""
+        """Planes in a unit of ``match``, ``share`` and ``paint``."""
         return TOGETHER if len(self.regions) == 1 else 1
 
     def regions_in(self, unit: int) -> list[tuple[int, Box]]:
-        """Return the planes, and in each the region, of a unit of ``share`` or ``paint``."""
+        """Return the planes, and in each the region, of a unit of those stages."""
         first, position = divmod(unit, len(self.regions))
         last = min((first + 1) * self.together, self.scene.planes)
         region = self.regions.core(position)
@@ -155,8 +183,9 @@ class Job:
 
     def missing(self, stage: str) -> list[int]:
         """Return the units of a stage that are not done, in order."""
-        if stage == "order":
-            return [] if self.work.runs is not None else [0]
+        if stage in ("order", "link"):
+            written = self.work.runs if stage == "order" else self.work.linked_runs
+            return [] if written is not None else [0]
         done = self.work.done(stage)
         return [unit for unit in self.numbers(stage) if unit not in done]
 
@@ -173,15 +202,16 @@ class Job:
         if here.labels.key() == keys.labels:
             if here.cells_done(keys.cells):
                 return ROUTE[-1:]
-            if self.work.runs is not None:
+            if self.runs is not None:
                 return ROUTE[-2:]
             if here.measured_on(keys.labels):
-                return ("order", *ROUTE[-2:])
+                return ("link" if self.scene.linked else "order", *ROUTE[-2:])
             here.labels.clear()
         idle = {"complete", "decide"} if self.seamless else set()
         # In a region of interest cells are completed where they are decided.
         idle |= {"complete"} if self.scene.region is not None else set()
         idle |= set() if self.overlapping else {"share", "layer"}
+        idle |= set() if self.scene.linked or self.scene.tracked else {"match", "link"}
         route = tuple(stage for stage in ROUTE if stage not in idle)
         if self.work.runs is not None and here.labels.started(keys.labels):
             return route[route.index("order") + 1 :]

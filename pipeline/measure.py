@@ -136,18 +136,24 @@ def measure(
         If shapes do not fit, or an id is repeated or not in the window.
     """
     _check(labels, pixels, channels, groups)
-    patch = Patch(
-        len(ids),
-        *_find(labels, np.asarray(ids)),
-        pixels,
-        tuple(channels),
-        pixel_um,
-        origin,
-    )
+    patch = patch_of(labels, pixels, ids, channels, pixel_um, origin)
     columns = position(patch)
     for group in groups:
         columns |= MEASUREMENTS[group](patch)
     return columns
+
+
+def patch_of(
+    labels: NDArray[Any],
+    pixels: NDArray[Any],
+    ids: Sequence[int] | NDArray[Any],
+    channels: Sequence[str],
+    pixel_um: tuple[float, float] | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> Patch:
+    """Return the cells `ids` of one window as their pixels; see `measure`."""
+    found = _find(labels, np.asarray(ids))
+    return Patch(len(ids), *found, pixels, tuple(channels), pixel_um, origin)
 
 
 def empty(groups: Sequence[str], channels: Sequence[str]) -> Columns:

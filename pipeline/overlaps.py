@@ -44,6 +44,12 @@ class Shared:
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in given]) for name in names))
 
+    def among(self, first: int, last: int) -> Shared:
+        """Return what labels from `first` to before `last` share; only these share with them."""
+        paired = (self.pairs[:, 0] >= first) & (self.pairs[:, 0] < last)
+        named = (self.labels >= first) & (self.labels < last)
+        return Shared(self.pairs[paired], self.labels[named], self.covered[named])
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the fields as arrays to store."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -150,20 +156,45 @@ def shared_in(
     cells, labels = cells.take(touched), labels[touched]
     boxes = overlapping_part(cells.boxes, region)
     pairs = meeting(boxes)
-    masks = _masks(cells, boxes, load, np.unique(pairs))
+    masks = masks_in(cells, boxes, load, np.unique(pairs))
+    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    _tell_apart(boxes, masks, pairs[same])
+    pairs = pairs[~same]
     pairs = pairs[shared_pixels(boxes, masks.__getitem__, pairs) > 0]
     sharing = np.unique(pairs)
     covered = _covered(boxes, masks, sharing, region)
     return Shared(np.sort(labels[pairs], axis=1), labels[sharing], covered)
 
 
-def _masks(
+def _tell_apart(
+    boxes: NDArray[np.int32], masks: dict[int, Mask], pairs: NDArray[np.integer]
+) -> None:
+    """Leave each pixel that pieces of one cell share to the first of them."""
+    for one, other in pairs.tolist():
+        first, second = Box(*boxes[one].tolist()), Box(*boxes[other].tolist())
+        both = first.intersect(second)
+        assert both is not None  # noqa: S101 - they meet
+        mask = masks[other].copy()
+        mask[both.within(second).slices] &= ~masks[one][both.within(first).slices]
+        masks[other] = mask
+
+
+def masks_in(
     cells: Cells,
     boxes: NDArray[np.int32],
     load: Callable[[int], Candidates],
     chosen: NDArray[np.integer],
 ) -> dict[int, Mask]:
-    """Return the part of each chosen cell's mask that lies in its box of `boxes`."""
+    """Return the part of each chosen cell's mask that lies in its box of `boxes`.
+
+    Parameters
+    ----------
+    cells, load
+        See `cellseg.pipeline.paint.paint`.
+    boxes : int32 (N, 4)
+        Each a part of the cell's own.
+    chosen : integers (M,)
+    """
     masks = {}
     # Tile by tile, so that each tile's file is read once.
     chosen = chosen[np.argsort(cells.tile[chosen], kind="stable")]

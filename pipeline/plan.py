@@ -49,6 +49,7 @@ class ImageReport:
     pixel_um: tuple[float, float] | None = None
     seams: dict[str, Any] | None = None
     region: dict[str, Any] | None = None
+    links: dict[str, int] | None = None
     reason: str | None = None
     traceback: str | None = None
 
@@ -176,6 +177,7 @@ def plan(
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.inputs
             scene = _at_level(scene, image, trained_px)
+            _check_tracking(scene)
             if workflow.region.kind is not None:
                 region = find_interest(workflow.region, source, scene.grid.plane, scene.voxel_um)
                 scene = replace(scene, region=region)
@@ -279,6 +281,15 @@ def _check_pickles(segmenter: Segmenter) -> None:
         ) from error
 
 
+def _check_tracking(scene: Scene) -> None:
+    """Refuse a distance in um where the size of a pixel is not known."""
+    if scene.tracked and scene.workflow.track.distance_um is not None and scene.voxel_um is None:
+        raise CellsegError(
+            f"{scene.name}: [track] distance_um is given, but the size of a pixel is not known."
+            " Set pixel_size_um, or give distance_px."
+        )
+
+
 def _check_halo(workflow: Workflow, model: dict[str, Any]) -> None:
     """Refuse a halo that does not hold the cells the model was trained on."""
     tiling, diameter = workflow.tiling, model.get("trained_diameter_px")
@@ -301,6 +312,14 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _linking(scene: Scene) -> list[Any]:
+    """Return what labels and tracks follow from, beside the cells of each plane."""
+    workflow = scene.workflow
+    parts: list[Any] = [workflow.link, scene.step_px] if scene.linked else []
+    # Tracks are found with the labels, from masks that are gone once these are painted.
+    return [*parts, "track", workflow.track, scene.voxel_um] if scene.tracked else parts
+
+
 @dataclass(frozen=True)
 class Keys:
     """What identifies the outcome of each stage for one image."""
@@ -314,7 +333,7 @@ class Keys:
         """Derive each stage's key from the one before."""
         workflow = scene.workflow
         region = () if scene.region is None else (scene.region.identity,)
-        labels = _digest(scene.key, workflow.stitch, *region)
+        labels = _digest(scene.key, workflow.stitch, *region, *_linking(scene))
         source = scene.source
         named = source.name, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)

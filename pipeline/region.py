@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +13,7 @@ from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.order import RUN
-from cellseg.pipeline.overlaps import Overlaps, Shared, shared_in
+from cellseg.pipeline.overlaps import Shared, shared_in
 from cellseg.pipeline.paint import LabelImage, paint
 from cellseg.pipeline.pool import overlapping
 from cellseg.pipeline.pyramid import shards
@@ -62,14 +62,27 @@ class Near:
 
     @classmethod
     def to(cls, job: Job, plane: int, region: Box) -> Near:
-        """Return those near a region."""
-        decided = job.overlapping and not job.missing("layer")
-        numbers = job.work.runs_near(plane, region)
-        runs = [_of_run(job, number, plane, region, decided) for number in numbers]
-        nothing = Cells.none(), np.zeros(0, np.int64), np.zeros(0, np.uint16)
-        cells, labels, layer = zip(nothing, *runs, strict=True)
-        all_labels, all_layers = np.concatenate(labels), np.concatenate(layer)
-        return cls(Cells.concatenate(cells), all_labels, all_layers, _masks(job, plane))
+        """Return those near a region, with their labels; of volumes without those left out."""
+        near = cls.sections(job, plane, region)
+        if job.scene.linked:
+            labels = _linked(job, near.labels)
+            kept = np.flatnonzero(labels)
+            near = replace(near, cells=near.cells.take(kept), labels=labels[kept])
+        if job.overlapping and not job.missing("layer"):
+            return replace(near, layer=_layers(job, near.labels))
+        return replace(near, layer=np.zeros(len(near.labels), np.uint16))
+
+    @classmethod
+    def sections(cls, job: Job, plane: int, region: Box) -> Near:
+        """Return those near a region, each labelled by its place among all cells of all planes."""
+        cells, labels = [Cells.none()], [np.zeros(0, np.int64)]
+        for number in job.work.runs_near(plane, region):
+            run = job.work.read_run(number)
+            near = np.flatnonzero((run.plane == plane) & overlapping(run.boxes, region))
+            cells.append(run.take(near))
+            labels.append(1 + number * RUN + near)
+        all_cells, all_labels = Cells.concatenate(cells), np.concatenate(labels)
+        return cls(all_cells, all_labels, np.zeros(len(all_labels), np.uint16), _masks(job, plane))
 
     def painter(self, layer: int) -> Callable[[Box], LabelImage]:
         """Return what paints the cells of a layer in a box."""
@@ -78,14 +91,24 @@ class Near:
         return lambda box: paint(cells, labels, self.load, box)
 
 
-def _of_run(
-    job: Job, number: int, plane: int, region: Box, decided: bool
-) -> tuple[Cells, NDArray[np.int64], NDArray[np.uint16]]:
-    """Return the cells of a run near a region of a plane, their labels and layers."""
-    cells = job.work.read_run(number)
-    near = np.flatnonzero((cells.plane == plane) & overlapping(cells.boxes, region))
-    overlaps = job.work.read_overlaps(number) if decided else Overlaps.none(len(cells))
-    return cells.take(near), 1 + number * RUN + near, overlaps.layer[near]
+def _linked(job: Job, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the labels of the 3D cells of some sections, given by their place from 1 on."""
+    labels = np.zeros(len(numbers), np.int64)
+    run, place = np.divmod(numbers - 1, RUN)
+    for number in np.unique(run).tolist():
+        own = run == number
+        labels[own] = job.work.read_linked(number)[place[own]]
+    return labels
+
+
+def _layers(job: Job, labels: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Return the layer of each of some labels."""
+    layers = np.zeros(len(labels), np.uint16)
+    run, place = np.divmod(labels - 1, RUN)
+    for number in np.unique(run).tolist():
+        own = run == number
+        layers[own] = job.work.read_overlaps(number).layer[place[own]]
+    return layers
 
 
 def _masks(job: Job, plane: int) -> Callable[[int], Candidates]:

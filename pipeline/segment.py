@@ -31,7 +31,7 @@ from cellseg.pipeline.interest import Interest, Survey
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
-from cellseg.pipeline.voxel import Voxel, enlarged
+from cellseg.pipeline.voxel import Voxel, enlarged, step_px
 from cellseg.pipeline.within import reach_px
 from cellseg.pipeline.workflow import Tiling, Workflow
 
@@ -161,6 +161,21 @@ class Scene:
     def planes(self) -> int:
         """Number of planes, t by t and in them z by z."""
         return self.shape[0] * self.shape[2]
+
+    @property
+    def linked(self) -> bool:
+        """Whether the cells of its planes are linked to 3D cells."""
+        return self.shape[2] > 1 and self.workflow.link.z
+
+    @property
+    def tracked(self) -> bool:
+        """Whether its cells are followed over time."""
+        return self.shape[0] > 1 and self.workflow.track.enabled
+
+    @property
+    def step_px(self) -> float | None:
+        """Distance of two planes in px along x and y; None if it is not known."""
+        return step_px(self.voxel_um) if self.voxel and self.voxel_um else None
 
     @property
     def tiles(self) -> int:

@@ -229,6 +229,7 @@ class Run:
             background_tiles=facts["background_tiles"],
             seams=facts["seams"],
             region=facts.get("region"),
+            links=facts.get("links"),
         )
 
     def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:

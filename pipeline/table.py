@@ -47,10 +47,33 @@ FIRST: dict[str, pa.DataType] = {
     "seam": pa.string(),
     "touches_edge": pa.bool_(),
     "region": pa.string(),
+    "z_px": pa.float64(),
+    "z_um": pa.float64(),
+    "z0_px": pa.int32(),
+    "z1_px": pa.int32(),
+    "planes": pa.int32(),
+    "volume_px": pa.int64(),
+    "volume_um3": pa.float64(),
+    "surface_um2": pa.float64(),
+    "touches_end": pa.bool_(),
+    "track": pa.uint32(),
+    "parent": pa.uint32(),
 }
 """The first columns of every table, in order."""
+OF_VOLUMES = (
+    "z_px",
+    "z_um",
+    "z0_px",
+    "z1_px",
+    "planes",
+    "volume_px",
+    "volume_um3",
+    "surface_um2",
+    "touches_end",
+)
+"""Columns that are null where cells are not linked over planes."""
 BOX = ("y0_px", "x0_px", "y1_px", "x1_px")
-DECIDED = ("t", "z", "y_px", "x_px", *BOX, "class", "score", "seam")
+DECIDED = ("t", "z", "y_px", "x_px", *BOX, "area_px", "class", "score", "seam")
 """What `cells_of` needs."""
 OVERLAPS = ("layer", "overlap_px", "overlaps_with")
 """What `overlaps_of` needs."""
@@ -108,6 +131,7 @@ def cells_of(scene: Scene, rows: pa.Table) -> Cells:
         index=unknown,
         boxes=np.stack([columns[name] for name in BOX], axis=1).astype(np.int32),
         centres=np.stack([columns["y_px"], columns["x_px"]], axis=1),
+        areas=columns["area_px"].astype(np.int64),
         scores=columns["score"].astype(np.float32),
         classes=columns["class"].astype(np.uint8),
         seam=np.array([SEAMS.index(word) for word in columns["seam"]], np.uint8),
@@ -143,10 +167,12 @@ def _plane_table(
 ) -> pa.Table:
     """Return the rows of one plane."""
     measured = _measured(scene, plane, cells, overlaps.layer, first, labels)
-    described = _described(scene, plane, cells, first) | _overlapping(overlaps)
+    described = _described(scene, plane, cells, first) | overlapping_columns(overlaps)
     columns = {name: pa.array(values) for name, values in (described | measured).items()}
     for name in ("y_um", "x_um", "area_um2"):
         columns[name] = pa.array(measured[name], from_pandas=True)
+    for name in (*OF_VOLUMES, "track", "parent"):
+        columns[name] = pa.nulls(len(cells), FIRST[name])
     names = [*FIRST, *(name for name in measured if name not in FIRST)]
     return pa.table({name: columns[name] for name in names})
 
@@ -209,18 +235,18 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
         "score": cells.scores,
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
-        "region": pa.array(_regions(scene, cells), pa.string()),
+        "region": pa.array(region_names(scene, cells.centres), pa.string()),
     }
 
 
-def _regions(scene: Scene, cells: Cells) -> list[str | None]:
-    """Return the part of the region of interest that each cell's centre lies in."""
+def region_names(scene: Scene, centres: NDArray[np.float64]) -> list[str | None]:
+    """Return the part of the region of interest that each centre y, x (N, 2) lies in."""
     if scene.region is None:
-        return [None] * len(cells)
-    return scene.region.names_at(cells.centres)
+        return [None] * len(centres)
+    return scene.region.names_at(centres)
 
 
-def _overlapping(overlaps: Overlaps) -> dict[str, Any]:
+def overlapping_columns(overlaps: Overlaps) -> dict[str, Any]:
     """Return the columns that say how cells overlap."""
     ends = np.concatenate([[0], np.cumsum(overlaps.counts)]).astype(np.int32)
     return {

@@ -19,6 +19,7 @@ from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.linking import link_image, match_region
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
@@ -39,6 +40,9 @@ from cellseg.pipeline.table import (
     seam_counts,
 )
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.tracking import restore_tracks, track_image, with_tracks
+from cellseg.pipeline.volume_table import volume_table
+from cellseg.pipeline.volumes import Volumes
 from cellseg.pipeline.within import belong, decide_within, reach_px
 
 
@@ -117,7 +121,7 @@ def _decide_within(job: Job, plane: int, block: int, region: Interest) -> None:
 
 def order(job: Job, _unit: int) -> None:
     """Put all cells in the order of their labels, and begin the label images."""
-    for stage in ("share", "layer", "paint", "measure"):
+    for stage in ("match", "link", "share", "layer", "paint", "measure"):
         job.work.restart(stage)
     count = 0
     for number, cells in enumerate(runs(_in_order(job), Cells.none())):
@@ -126,10 +130,30 @@ def order(job: Job, _unit: int) -> None:
     if job.here.labels.key() != job.keys.labels:
         # How many layers there are where cells overlap, `layer` finds out.
         _start_labels(job, 0 if job.overlapping else 1)
-    elif job.overlapping:
+    else:
+        _restore_overlaps(job)
+        if job.scene.tracked:
+            restore_tracks(job, count)
+    job.work.write_runs(count)
+
+
+def link(job: Job, _unit: int) -> None:
+    """Link the cells of planes to 3D cells, and follow cells over time."""
+    job.work.restart("measure")
+    facts: dict[str, Any] = link_image(job) if job.scene.linked else {"runs": 0}
+    _restore_overlaps(job)
+    if job.scene.tracked:
+        runs = facts["runs"] if job.scene.linked else job.work.runs or 0
+        painted = job.here.labels.key() == job.keys.labels
+        (restore_tracks if painted else track_image)(job, runs)
+    job.work.write_links(facts)
+
+
+def _restore_overlaps(job: Job) -> None:
+    """Write how the cells of labels that are there overlap, as their table says."""
+    if job.overlapping and job.here.labels.key() == job.keys.labels:
         rows = job.here.cell_rows(OVERLAPS, RUN)
         _write_overlaps(job, map(overlaps_of, rows))
-    job.work.write_runs(count)
 
 
 def _start_labels(job: Job, layers: int) -> None:
@@ -184,6 +208,9 @@ def layer(job: Job, _unit: int) -> None:
 
 def _overlaps(job: Job) -> Iterator[Overlaps]:
     """Yield how the cells of each plane overlap, of a few planes at a time if they are small."""
+    if job.scene.linked:
+        yield from _overlaps_by_time(job)
+        return
     counts, first = job.work.count_by_plane(job.scene.planes), 1
     for start in range(0, job.scene.planes, job.together):
         count = int(counts[start : start + job.together].sum())
@@ -193,12 +220,32 @@ def _overlaps(job: Job) -> Iterator[Overlaps]:
         first += count
 
 
+def _overlaps_by_time(job: Job) -> Iterator[Overlaps]:
+    """Yield how the 3D cells of each time point overlap."""
+    depth, first = job.scene.shape[2], 1
+    for t, count in enumerate(job.work.links["cells_by_time"]):
+        start, stop = t * depth // job.together, -(-(t + 1) * depth // job.together)
+        units = range(start * len(job.regions), stop * len(job.regions))
+        shared = Shared.concatenate(map(job.work.read_shared, units))
+        yield Overlaps.of(first, count, shared.among(first, first + count))
+        first += count
+
+
 def measure_run(job: Job, unit: int) -> None:
     """Measure the cells of a run."""
-    cells = job.work.read_run(unit)
-    overlaps = job.work.read_overlaps(unit) if job.overlapping else Overlaps.none(len(cells))
-    labels = job.here.labels.painted(job.keys.labels)
-    rows = cell_table(job.scene, cells, overlaps, 1 + unit * RUN, labels)
+    labels, first = job.here.labels.painted(job.keys.labels), 1 + unit * RUN
+
+    def overlaps(cells: Cells | Volumes) -> Overlaps:
+        return job.work.read_overlaps(unit) if job.overlapping else Overlaps.none(len(cells))
+
+    if job.scene.linked:
+        volumes = job.work.read_volumes(unit)
+        rows = volume_table(job.scene, volumes, overlaps(volumes), first, labels)
+    else:
+        cells = job.work.read_run(unit)
+        rows = cell_table(job.scene, cells, overlaps(cells), first, labels)
+    if job.scene.tracked:
+        rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
 
 
@@ -210,7 +257,7 @@ def finish(job: Job, _unit: int) -> None:
         here.labels.finish(times, depth)
     here.labels.rescale(scene.voxel_um)
     if not here.cells_done(keys.cells):
-        paths = [job.work.rows_path(number) for number in range(job.work.runs or 0)]
+        paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
         columns = schema(scene.workflow.measure.groups, scene.measured)
         facts = _facts(job, paths)
         here.overview_path.unlink(missing_ok=True)
@@ -233,20 +280,39 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     audit = counts.finish(within_region=job.scene.region is not None)
     doubt = doubt_median(job.scene, median_diameter_px(areas))
     background = job.work.count_background(job.numbers("segment"))
+    links = job.work.links.get("links")
     if job.here.measured_on(job.keys.labels):
-        background = job.here.facts()["background_tiles"]
+        before = job.here.facts()
+        background, links = before["background_tiles"], before.get("links")
     scene = job.scene
     region, notes = None, tuple[str, ...]()
     if scene.region is not None and scene.survey is not None:
         region = region_facts(scene.region, scene.survey, scene.voxel_um, paths)
         notes = region_notes(scene.region, scene.survey)
     return {
+        "links": links,
         "background_tiles": background,
         "seams": audit.document,
         "seams_text": audit.text,
         "region": region,
-        "warnings": [*job.scene.remarks, *notes, *([doubt] if doubt else []), *audit.warnings],
+        "warnings": [
+            *scene.remarks,
+            *notes,
+            *([doubt] if doubt else []),
+            *audit.warnings,
+            *_left_out(job, links),
+        ],
     }
+
+
+def _left_out(job: Job, links: dict[str, int] | None) -> list[str]:
+    """Say what was left out as too short."""
+    if not links or not links["short"]:
+        return []
+    least = job.scene.workflow.link.least_planes
+    return [
+        f"{links['short']} cells in fewer than {least} planes were left out ([link] least_planes)"
+    ]
 
 
 STAGES: dict[str, Callable[[Job, int], None]] = {
@@ -254,6 +320,8 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
     "complete": complete_block,
     "decide": decide_block,
     "order": order,
+    "match": match_region,
+    "link": link,
     "share": share_region,
     "layer": layer,
     "paint": paint_region,

@@ -24,12 +24,15 @@ from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
 from cellseg.pipeline.decided import Decided
+from cellseg.pipeline.link import Shares
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.track import Tracks, arrays_of
+from cellseg.pipeline.volumes import Volumes
 
 ARRAYS, TABLE, NOTHING, DONE = ".safetensors", ".parquet", ".background", ".done"
 """How files end: arrays; rows of cells; of no content, a tile without anything in it, and a unit
@@ -199,21 +202,67 @@ class Unfinished:
         """Return how the cells of a run overlap."""
         return Overlaps.from_arrays(_read(self._path("overlaps", number)))
 
-    @property
-    def _ordered(self) -> Path:
-        return self._home("order") / "runs.json"
+    def write_matches(self, unit: int, shares: Shares) -> None:
+        """Write what the cells of some regions share with those of other planes."""
+        _write(self._path("match", unit), vars(shares))
+
+    def read_matches(self, unit: int) -> Shares:
+        """Return what the cells of some regions share with those of other planes."""
+        return Shares(**_read(self._path("match", unit)))
+
+    def write_linked(self, number: int, linked: NDArray[np.uint32]) -> None:
+        """Write the label of each cell of a run, 0 for one that is left out."""
+        _write(self._path("linked", number), {"labels": linked})
+
+    def read_linked(self, number: int) -> NDArray[np.uint32]:
+        """Return the label of each cell of a run, 0 for one that is left out."""
+        return _read(self._path("linked", number))["labels"]
+
+    def write_volumes(self, number: int, volumes: Volumes) -> None:
+        """Write a run of 3D cells, in the order of their labels."""
+        _write(self._path("volumes", number), volumes.to_arrays())
+
+    def read_volumes(self, number: int) -> Volumes:
+        """Return a run of 3D cells."""
+        return Volumes.from_arrays(_read(self._path("volumes", number)))
+
+    def write_tracks(self, number: int, tracks: Tracks) -> None:
+        """Write the tracks of the cells of a run."""
+        _write(self._path("tracks", number), arrays_of(tracks))
+
+    def read_tracks(self, number: int) -> Tracks:
+        """Return the tracks of the cells of a run."""
+        return Tracks(**_read(self._path("tracks", number)))
 
     def write_runs(self, count: int) -> None:
         """Note that all runs are written."""
-        write_json(self._ordered, {"runs": count})
+        write_json(self._home("order") / "runs.json", {"runs": count})
 
     @property
     def runs(self) -> int | None:
         """Number of runs, None if they are not all written."""
+        return self._noted("order").get("runs")
+
+    def write_links(self, facts: Mapping[str, Any]) -> None:
+        """Note that all is linked, and how; ``runs`` is the number of runs of 3D cells."""
+        write_json(self._home("link") / "runs.json", facts)
+
+    @property
+    def links(self) -> dict[str, Any]:
+        """What was noted when all was linked; nothing before."""
+        return self._noted("link")
+
+    @property
+    def linked_runs(self) -> int | None:
+        """Number of runs of 3D cells, None if they are not all written."""
+        return self.links.get("runs")
+
+    def _noted(self, stage: str) -> dict[str, Any]:
+        path = self._home(stage) / "runs.json"
         try:
-            return int(json.loads(self._ordered.read_text(encoding="utf-8"))["runs"])
+            return dict(json.loads(path.read_text(encoding="utf-8")))
         except (*DAMAGED, TypeError):
-            return None
+            return {}
 
     def restart(self, stage: str) -> None:
         """Forget what was done in a stage."""

@@ -44,3 +44,9 @@ def to_voxel(z: float | None, y: float | None, x: float | None, planes: int) -> 
 def enlarged(voxel: Voxel | None, factor: tuple[float, float]) -> Voxel | None:
     """Return the size of a pixel that holds (y, x) times as many, if the size is known."""
     return voxel and (voxel[0], voxel[1] * factor[0], voxel[2] * factor[1])
+
+
+def step_px(voxel: Voxel) -> float:
+    """Return how many px, in a plane, two planes are apart."""
+    z, y, x = voxel
+    return z / math.sqrt(y * x)

@@ -30,6 +30,7 @@ from cellseg.models.settings import (
     Range,
     Unchanged,
 )
+from cellseg.pipeline.link_settings import Link, Track
 from cellseg.pipeline.region_settings import Region
 from cellseg.pipeline.settings import Table, absolute, check, read_with
 
@@ -218,6 +219,8 @@ class Workflow(Frozen):
     tiling: Tiling = Tiling()
     stitch: Stitch = Stitch()
     region: Region = Region()
+    link: Link = Link()
+    track: Track = Track()
     measure: Measure = Measure()
 
     def toml(self) -> str:

@@ -33,6 +33,18 @@ def write(path: Path, labels: Labels) -> Path:
     return path
 
 
+def test_cells_of_volumes_are_matched_as_3d_objects(tmp_path: Path) -> None:
+    truth = np.zeros((6, 12, 12), np.uint16)
+    truth[0:4, 1:5, 1:5], truth[1:6, 7:11, 7:11] = 1, 2
+    own = np.zeros_like(truth)
+    # The first one lacks a plane, the second one is two in z.
+    own[0:3, 1:5, 1:5], own[1:3, 7:11, 7:11], own[3:6, 7:11, 7:11] = 5, 6, 7
+    scored = evaluate_paths(write(tmp_path / "a.tif", own), write(tmp_path / "b.tif", truth))
+    by_threshold = {each.threshold: each for each in scored.pooled}
+    assert by_threshold[0.5] == Score(0.5, 2, 1, 0, 0.75 + 0.6)
+    assert by_threshold[0.7] == Score(0.7, 1, 2, 1, 0.75)
+
+
 def write_zarr(path: Path, labels: Labels) -> Path:
     """A label image as OME-Zarr 0.5, as cellseg writes it."""
     group = zarr.open_group(path, mode="w", zarr_format=3)

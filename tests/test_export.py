@@ -147,6 +147,32 @@ def test_each_plane_of_a_volume_is_an_image(tmp_path: Path) -> None:
     assert names[0] == "v_t0_z0.ome.tif"
 
 
+def test_the_sections_of_a_3d_cell_are_in_the_image_of_their_plane(tmp_path: Path) -> None:
+    volume = np.zeros((3, *SHAPE), np.uint32)
+    volume[:, 5:20, 5:20], volume[0, 30:35, 30:40], volume[2, 32:40, 30:36] = 1, 2, 2
+    folder = results(tmp_path / "out", {"v": [Instances.empty()] * 3})
+    image = Results(folder).image("v")
+    image.labels.start("key", (1, 3, *SHAPE), None, 1)
+    for z, plane in enumerate(volume):
+        image.labels.paint(0, z, Box(0, 0, *SHAPE), partial(cut, plane))
+    image.labels.finish(1, 3)
+    boxes = [(5, 5, 20, 20), (30, 30, 40, 40)]
+    same_in_both = {"image": "v", "t": 0, "z": 1, "z0_px": 0, "z1_px": 3, "layer": 1, "class": 1}
+    rows = [
+        same_in_both
+        | {"label": n, "score": 1.0, "y_px": (y0 + y1) / 2, "x_px": (x0 + x1) / 2}
+        | {"y0_px": y0, "x0_px": x0, "y1_px": y1, "x1_px": x1}
+        for n, (y0, x0, y1, x1) in enumerate(boxes, 1)
+    ]
+    schema = pa.schema([(column, FIRST[column]) for column in exported.COLUMNS])
+    image.write_cells("key", "key", [pa.Table.from_pylist(rows, schema=schema)], schema, {})
+    for form in EXPORTERS:
+        found = find_masks(exports(folder, form))
+        for z, plane in enumerate(volume):
+            truth = Instances.from_labels(plane.astype(np.int32))
+            assert same(found[f"v_t0_z{z}"].read(1).instances(), truth)
+
+
 def test_an_export_scores_full_marks_against_its_results(tmp_path: Path) -> None:
     folder = results(tmp_path / "out", {"a": [discs(3, SHAPE, 9)], "b": [discs(4, SHAPE, 5)]})
     truth = exports(folder, "coco")

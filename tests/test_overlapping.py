@@ -160,7 +160,8 @@ def test_tiling_changes_no_layer_and_no_row(tmp_path: Path, cells: Instances, si
 
 def test_planes_are_spread_over_layers_one_by_one(tmp_path: Path) -> None:
     planes = [discs(0, SHAPE, 60), Instances.empty(), discs(1, SHAPE, 3), discs(2, SHAPE, 90)]
-    result = run(workflow(write(tmp_path, SHAPE, 4), "out"), CPU, Known(*planes))
+    toml = write(tmp_path, SHAPE, 4)
+    result = run(workflow(toml, "out", "link.z=false"), CPU, Known(*planes))
     rows: Rows = table(result)
     for z, cells in enumerate(planes):
         mine = [row for row in rows if row["z"] == z]

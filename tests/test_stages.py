@@ -24,6 +24,7 @@ from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.plan import Keys, plan
+from cellseg.pipeline.table import OF_VOLUMES
 from cellseg.pipeline.tiles import Box
 from exact import Exact
 from synthetic import cells
@@ -32,8 +33,10 @@ CPU = Config(device="cpu")
 FIRST = (
     "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
     " layer, overlap_px, overlaps_with, y0_px, x0_px,"
-    " y1_px, x1_px, class, score, seam, touches_edge, region, straight_edge, perimeter_px,"
-    " major_axis_px, minor_axis_px, eccentricity, solidity,"
+    " y1_px, x1_px, class, score, seam, touches_edge, region,"
+    " z_px, z_um, z0_px, z1_px, planes, volume_px, volume_um3, surface_um2, touches_end,"
+    " track, parent, straight_edge, perimeter_px, major_axis_px,"
+    " minor_axis_px, eccentricity, solidity,"
     " mean_w1, std_w1, min_w1, max_w1, sum_w1"
 )
 
@@ -266,10 +269,12 @@ def test_stacks_and_series_are_segmented_plane_by_plane(tmp_path: Path) -> None:
     stack = truth.reshape(2, 3, 80, 100).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "TZYX"})
     text = 'images = "stack.tif"\n[normalise]\nmethod = "none"\n[tiling]\nsize = 48\nhalo = 24\n'
+    text += "[link]\nz = false\n"
     (tmp_path / "w.toml").write_text(text)
     result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU, Exact())
     rows = table(result)
     assert [row["label"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {row[name] for row in rows for name in (*OF_VOLUMES, "track", "parent")} == {None}
     for plane in range(6):
         t, z = divmod(plane, 3)
         painted = result.image("stack").labels.read(t, z, Box(0, 0, 80, 100))
