@@ -98,13 +98,11 @@ class Scene:
     shape : (T, C, Z, Y, X)
     channels : tuple of str
     voxel : (z, y, x) or None
+    remarks : tuple of str
         What the image says of itself; see `cellseg.pipeline.image.Image`. It is not
         opened again to be asked, as it may be gone by then.
-    remarks : tuple of str
-        The same.
     level : int
-        Level of the image's pyramid that is read, 0 the full resolution. All that is said in px
-        is in px of this level, `shape` and `voxel` too.
+        Level of the pyramid that is read, 0 the full resolution; all else is in px of this level.
     reduced : (y, x)
         Px of the full resolution in a px of that level.
     diameter_px : float or None
@@ -228,12 +226,11 @@ class Scene:
         The samples follow from the image alone, never from the tiling.
         """
         sample: list[NDArray[np.generic]] = []
-        inputs = self.inputs
         for number in sorted({0, self.planes // 2, self.planes - 1}):
             t, z = self.plane(number)
-            for window in sample_windows(self.image, inputs.channels, t, z):
-                self.check_finite(window, inputs.channels, "a sample of the image")
-                sample.append(inputs.see(window))
+            for window in sample_windows(self.image, self.inputs.channels, t, z):
+                self.check_finite(window, self.inputs.channels, "a sample of the image")
+                sample.append(self.inputs.see(window))
         normalisation = decide(self.workflow.normalise, sample)
         segmenter = self.segmenter
         model = segmenter
@@ -290,10 +287,9 @@ class Scene:
         if self.background is not None:
             around = window.grow(self.background.reach, self.grid.plane)
         inside = window.within(around)
-        inputs = self.inputs
-        read = self.image.read(t, z, around, inputs.channels)
+        read = self.image.read(t, z, around, self.inputs.channels)
         self._check_window(read[:, *inside.slices], t, z, window)
-        wide = inputs.see(read)
+        wide = self.inputs.see(read)
         pixels = np.ascontiguousarray(wide[:, *inside.slices])
         return pixels, None if self.background is None else self.background.signal(wide, inside)
 

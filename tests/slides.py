@@ -49,7 +49,7 @@ def _write_zarr(path: Path, data: NDArray[Any], axes: str, factors: tuple[int, .
     kinds = {"C": {"name": "c", "type": "channel"}}
     space = {a: {"name": a.lower(), "type": "space", "unit": "micrometer"} for a in "YX"}
     described = [(kinds | space)[axis] for axis in axes]
-    multiscale = {"name": "image", "axes": described, "datasets": datasets}
+    multiscale: dict[str, Any] = {"name": "image", "axes": described, "datasets": datasets}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
 
 
