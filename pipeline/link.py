@@ -1,6 +1,6 @@
 """Planes to volumes: which sections, the cells of single planes, are one 3D cell.
 
-Five steps, each of which follows from how many pixels sections share, and from
+Six steps, each of which follows from how many pixels sections share, and from
 nothing else:
 
 1. Sections of neighbouring planes are matched one to one, at the highest sum of IoU.
@@ -11,13 +11,16 @@ nothing else:
    a cell split, neither fuses nor breaks a 3D cell.
 3. A section without a match that holds, or lies in, the sections of one 3D cell in both
    neighbouring planes is a piece of that cell; of several cells, of that it shares most with.
-4. Cells that end are matched with cells that begin a few planes on (a gap), unless both
+4. A cell is cut where it has a waist. The square roots of the areas of a convex body's
+   sections are concave (Brunn's theorem), so a section far below the line from a larger one
+   to one behind it is where one cell ends and another begins.
+5. Cells that end are matched with cells that begin a few planes on (a gap), unless both
    narrow towards the gap, as two cells do that lie above each other.
-5. What is in too few planes is left out, unless the image cuts it off in z.
+6. What is in too few planes is left out, unless the image cuts it off in z.
 
 Sections that are each other's continuation share pixels in neighbouring planes, so
-where no two cells touch and nothing is missed, no step but the fourth can join two of
-them: exact planes give exact volumes.
+where no two cells touch and nothing is missed, no step but the fifth can join two of
+them: exact planes of convex cells give exact volumes.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ LEAST = 0.1
 """Least overlap, however far planes are apart."""
 INSIDE = 0.5
 """Part of the smaller of two sections that must be shared for one to hold or lie in the other."""
+WAIST = 0.5
+"""Part of the least diameter that a convex cell's section could have, below which what is on both
+sides are two cells."""
 NARROWED = 0.7
 """A cell narrows towards its end if it is smaller there than this part of its largest section."""
 
@@ -174,6 +180,7 @@ def link(planes: Integers, areas: Integers, shares: Shares, rules: LinkRules) ->
     chains.match()
     bridged = chains.bridge()
     chains.place_pieces()
+    chains.cut_waists()
     missed = chains.close_gaps()
     cell = chains.cells()
     kept, short = chains.long_enough(cell)
@@ -245,6 +252,28 @@ class _Chains:
         order = np.lexsort((low, -pixels, middle))
         first = np.unique(middle[order], return_index=True)[1]
         self.host[middle[order[first]]] = low[order[first]]
+
+    def cut_waists(self) -> None:
+        """Cut links to a section far smaller than a convex cell's would be there."""
+        side = np.sqrt(self.areas.astype(np.float64))
+        thin = np.zeros(len(self.planes), bool)
+        for onward, back in ((self.up, self.down), (self.down, self.up)):
+            # From a larger section through the next, smaller one to each of those behind it.
+            first = np.flatnonzero(onward >= 0)
+            first = first[side[onward[first]] < side[first]]
+            middle = onward[first]
+            behind = onward[middle]
+            while (known := behind >= 0).any():
+                first, middle, behind = first[known], middle[known], behind[known]
+                length = np.abs(self.planes[behind] - self.planes[first])
+                part = np.abs(self.planes[middle] - self.planes[first]) / length
+                line = side[first] * (1 - part) + side[behind] * part
+                lower = np.where(back is self.down, first, middle)
+                thin[lower[side[middle] < WAIST * line]] = True
+                behind = onward[behind]
+        lower = np.flatnonzero(thin)
+        self.down[self.up[lower]] = -1
+        self.up[lower] = -1
 
     def close_gaps(self) -> int:
         """Link cells that end to cells that begin a few planes on; return the planes between."""

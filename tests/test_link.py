@@ -120,6 +120,18 @@ def test_two_cells_above_each_other_that_narrow_stay_two() -> None:
     assert len(np.unique(linked(planes, gap=1)[0])) == 3
 
 
+def test_a_cell_with_a_waist_is_two_but_a_tip_belongs_to_its_cell() -> None:
+    small, large, tip = (18, 21), (2, 38), (19, 20)
+    blob = column(large, large, small, small, small)
+    assert len(np.unique(linked(blob)[0])) == 3
+    pointed = column((2, 38), (6, 34), (12, 28), tip)
+    assert len(np.unique(linked(pointed)[0])) == 2
+    # One plane that shows too much does not break what goes on behind it.
+    bump = column(small, small, large, small, small)
+    found, _ = linked(bump, gap=1)
+    assert len(np.unique(found[[0, 1, 3, 4]])) == 2
+
+
 def test_touching_cells_are_not_joined_where_one_ends() -> None:
     # The left one ends where the right one reaches over its place.
     left = column(*[(2, 12)] * 3, planes=7)
