@@ -53,6 +53,7 @@ def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
     image = LazyImage(lazy, ("0",), None, "shown")
     grid = Grid(Box(0, 0, *pixels.shape), size, 16)
     about = SimpleNamespace(image=image, shape=lazy.shape, grid=grid, model_channels=(0,))
+    about.region = None
     return cast(Scene, about)
 
 

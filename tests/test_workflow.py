@@ -120,8 +120,10 @@ def test_the_shipped_workflows_are_right_to_the_last_key_that_is_off(here: Path,
     assert Path(got.images[0]).is_dir()
     assert got.output.path == f"results/{name}"
     on = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
-    for other in ("diameter_px", "diameter_um"):  # one or the other
-        one = re.sub(rf"^{other} = ", f"# {other} = ", on, flags=re.MULTILINE)
+    diameters, regions = ("diameter_px", "diameter_um"), ("box_px", "box_um", "geojson", "mask")
+    for diameter, region in zip((*diameters, *diameters), regions, strict=True):  # one of each
+        off = "|".join({*diameters, *regions} - {diameter, region})
+        one = re.sub(rf"^({off}) = ", r"# \1 = ", on, flags=re.MULTILINE)
         assert read_workflow(write(here, one)).tiling == got.tiling
 
 
