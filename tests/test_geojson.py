@@ -32,7 +32,10 @@ def collection(*features: dict[str, Any]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": list(features)}
 
 
-TUMOR = {"classification": {"name": "Tumor", "color": [200, 0, 0]}, "objectType": "annotation"}
+TUMOR: dict[str, Any] = {
+    "classification": {"name": "Tumor", "color": [200, 0, 0]},
+    "objectType": "annotation",
+}
 
 
 @pytest.mark.parametrize(

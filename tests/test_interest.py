@@ -22,7 +22,8 @@ def rectangles(seed: int, count: int) -> list[list[float]]:
     """Boxes of any place and size, over each other and beyond the plane."""
     random = np.random.default_rng(seed)
     corners = random.uniform(-100, 1000, (count, 2))
-    return np.concatenate([corners, corners + random.uniform(1, 400, (count, 2))], 1).tolist()
+    sides = np.concatenate([corners, corners + random.uniform(1, 400, (count, 2))], axis=1)
+    return [[float(side) for side in box] for box in sides]
 
 
 def named(boxes: list[list[float]]) -> Outlines:
@@ -66,8 +67,8 @@ def test_points_are_told_as_pixels_are(tmp_path: Path) -> None:
     drawn = interest.area().numbers(PLANE)
     points = np.random.default_rng(0).integers(0, PLANE.shape, (2000, 2))
     assert np.array_equal(interest.numbers_at(points), drawn[points[:, 0], points[:, 1]])
-    names = interest.names_at(points + 0.49)
-    assert names == interest.names_at(points - 0.5)
+    names = interest.names_at(points.astype(np.float64) + 0.49)
+    assert names == interest.names_at(points.astype(np.float64) - 0.5)
     numbers = drawn[points[:, 0], points[:, 1]].tolist()
     assert names == [str((n - 1) % 3) if n else None for n in numbers]
     assert interest.numbers_at(np.zeros((0, 2), np.int64)).tolist() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_an_ome_zarr_is_read_too(tmp_path: Path) -> None:
     group.create_array("0", data=mask, chunks=(16, 16))
     scale = [{"type": "scale", "scale": [1.0, 1.0]}]
     axes = [{"name": name, "type": "space"} for name in "yx"]
-    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    datasets: Any = [{"path": "0", "coordinateTransformations": scale}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
     found = open_mask(tmp_path / "m.zarr", Box(0, 0, 50, 60))
     assert np.array_equal(found.numbers(Box(10, 20, 30, 50)), mask[10:30, 20:50])

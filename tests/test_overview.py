@@ -56,6 +56,7 @@ def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
     about = SimpleNamespace(
         image=image, shape=lazy.shape, grid=grid, inputs=Inputs((Plane("0", (0,)),))
     )
+    about.region = None
     return cast(Scene, about)
 
 

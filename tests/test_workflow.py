@@ -120,8 +120,11 @@ def test_the_shipped_workflows_are_right_to_the_last_key_that_is_off(here: Path,
     assert Path(got.images[0]).is_dir()
     assert got.output.path == f"results/{name}"
     on = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
-    for unit in ("px", "um"):  # one or the other
-        one = re.sub(rf"^(diameter|distance)_{unit} = ", r"# \1 = ", on, flags=re.MULTILINE)
+    regions = ("box_px", "box_um", "geojson", "mask")
+    for unit, region in zip(("px", "um", "px", "um"), regions, strict=True):  # one of each
+        others = "|".join({*regions} - {region})
+        off = rf"(?:diameter|distance)_{unit}|{others}"
+        one = re.sub(rf"^({off}) = ", r"# \1 = ", on, flags=re.MULTILINE)
         assert read_workflow(write(here, one)).tiling == got.tiling
 
 
