@@ -152,9 +152,9 @@ def plan(
     opened.cache_clear()  # a file may have changed since an earlier run of this process
     for source in fields:
         try:
+            image = opened(source)
             key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
-            image = opened(source)
             about = image.pixels.shape, image.channels, image.voxel
             scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
             _ = scene.model_channels

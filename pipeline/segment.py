@@ -72,6 +72,8 @@ def _loaded(model: NamedModel) -> Segmenter:
 @lru_cache(maxsize=4)
 def opened(source: Field) -> Image:
     """Return the image of a field, opened once in a process."""
+    if source.fault is not None:
+        raise CellsegError(source.fault)
     image = open_image(source.path)
     if source.channel is not None and image.channels == ("0",):
         image = replace(image, channels=(source.channel,))
