@@ -24,6 +24,7 @@ from cellseg.pipeline.coco import rle_of
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
 from cellseg.pipeline.ome_zarr import label_layers
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.results import DAMAGED, ImageResults, Results, replace_file
 from cellseg.pipeline.table import BOX, WINDOW
 from cellseg.pipeline.tiles import Box
@@ -147,7 +148,7 @@ def find_images(folder: Path) -> list[ExportedImage]:
 
 def _image(results: Results, report: Mapping[str, Any]) -> ExportedImage:
     name, source = report["name"], Path(report["source"]).name
-    image = results.image(name)
+    image = results.at(Place.read(report))
     labels = image.labels
     if not labels.layers or not image.cells_path.is_file():
         raise CellsegError(

@@ -19,7 +19,7 @@ from cellseg.models.errors import CellsegError
 from cellseg.pipeline.ngff import attributes, zarr_format
 from cellseg.pipeline.source import naming
 
-__all__ = ["Member", "members"]
+__all__ = ["Grid", "Member", "grid_over", "members"]
 
 NAMED = 12
 
@@ -81,15 +81,52 @@ def members(path: Path) -> list[Member]:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The rows and columns of a plate, and the acquisitions that it states.
+
+    Parameters
+    ----------
+    rows, columns : tuple of str
+    acquisitions : tuple of dict
+        As in the plate's metadata; empty where there are not several.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    acquisitions: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def around(cls, wells: Sequence[str], known: Grid | None) -> Grid:
+        """Return a grid with a place for each well: the known one, with what it lacks."""
+        known = known or cls((), ())
+        rows = sorted({well.partition("/")[0] for well in wells} - {*known.rows}, key=_ranked)
+        columns = sorted({well.partition("/")[2] for well in wells} - {*known.columns}, key=_ranked)
+        return cls((*known.rows, *rows), (*known.columns, *columns), known.acquisitions)
+
+    def order(self, well: str) -> tuple[int, int, str]:
+        """Return what wells are sorted by."""
+        row, _, column = well.partition("/")
+        return _place(row, self.rows), _place(column, self.columns), well
+
+
+def grid_over(field: Path) -> Grid | None:
+    """Return the grid of the plate that a field is part of."""
+    plate = _plate_over(field, 3)
+    return None if plate is None else plate.grid
+
+
+def _ranked(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else len(name)), name
+
+
+@dataclass(frozen=True)
 class _Plate:
     """A plate's own metadata."""
 
     path: Path
     name: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
+    grid: Grid
     wells: tuple[str, ...]
-    acquisitions: int
 
     @classmethod
     @lru_cache(maxsize=8)
@@ -98,24 +135,20 @@ class _Plate:
         with naming(path):
             plate = attributes(path)["plate"]
             name = plate.get("name") or path.name.removesuffix(".zarr").removesuffix(".ome")
-            return cls(
-                path,
-                str(name),
+            acquisitions = tuple(plate.get("acquisitions") or [])
+            grid = Grid(
                 tuple(str(row["name"]) for row in plate.get("rows") or []),
                 tuple(str(column["name"]) for column in plate.get("columns") or []),
-                tuple(dict.fromkeys(str(well["path"]).strip("/") for well in plate["wells"])),
-                len(plate.get("acquisitions") or []),
+                acquisitions if len(acquisitions) > 1 else (),
             )
+            wells = tuple(dict.fromkeys(str(well["path"]).strip("/") for well in plate["wells"]))
+            return cls(path, str(name), grid, wells)
 
     def members(self) -> list[Member]:
         """Return all fields, well by well."""
-        wells = sorted(self.wells, key=self._order)
+        wells = sorted(self.wells, key=self.grid.order)
         found = [member for well in wells for member in self.fields(well)]
         return found or [Member(self.path, fault=f"{self.path}: a plate that lists no wells.")]
-
-    def _order(self, well: str) -> tuple[int, int, str]:
-        row, _, column = well.partition("/")
-        return _place(row, self.rows), _place(column, self.columns), well
 
     def fields(self, well: str) -> list[Member]:
         """Return the fields of a well, or what is wrong with it."""
@@ -123,7 +156,7 @@ class _Plate:
         about = {"plate": self.name, "well": self._name(well)}
         try:
             self._check(well)
-            found = list(_fields(path, self.acquisitions > 1))
+            found = list(_fields(path, bool(self.grid.acquisitions)))
         except CellsegError as error:
             return [Member(path, f"{well}/", fault=str(error), **about)]
         return [
@@ -134,7 +167,10 @@ class _Plate:
     def _check(self, well: str) -> None:
         """Refuse a well that is not on the plate, or not there."""
         row, _, column = well.partition("/")
-        for noun, name, known in (("row", row, self.rows), ("column", column, self.columns)):
+        for noun, name, known in (
+            ("row", row, self.grid.rows),
+            ("column", column, self.grid.columns),
+        ):
             if known and name not in known:
                 listed = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
                 raise CellsegError(
@@ -152,12 +188,12 @@ class _Plate:
         """Return ``B03`` whatever the spelling of row and column; their path if that fails."""
         row, _, column = well.partition("/")
         letters = row.upper() if re.fullmatch(r"[A-Za-z]{1,2}", row) else None
-        if letters is None and row in self.rows:
-            letters = _letters(self.rows.index(row))
+        if letters is None and row in self.grid.rows:
+            letters = _letters(self.grid.rows.index(row))
         digits = re.search(r"\d+$", column)
         number = int(digits[0]) if digits else None
-        if number is None and column in self.columns:
-            number = self.columns.index(column) + 1
+        if number is None and column in self.grid.columns:
+            number = self.grid.columns.index(column) + 1
         return well if letters is None or number is None else f"{letters}{number:02d}"
 
 

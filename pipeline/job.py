@@ -58,7 +58,7 @@ class Job:
     @cached_property
     def here(self) -> ImageResults:
         """The image's part of the results."""
-        return self.results.image(self.scene.name)
+        return self.results.at(self.scene.place)
 
     @cached_property
     def keys(self) -> Keys:
@@ -144,7 +144,17 @@ class Job:
         here, pictured = self.here, not self.scene.workflow.output.overview
         pictured = pictured or here.overview_path.is_file()
         painted = here.labels.key() == self.keys.labels
-        return painted and here.cells_done(self.keys.cells) and pictured
+        return painted and here.cells_done(self.keys.cells) and pictured and self.placed
+
+    @property
+    def placed(self) -> bool:
+        """Whether the image is where the results go, if they go to a plate."""
+        return self.here.field is None or self.here.image_key() == self.image_key
+
+    @property
+    def image_key(self) -> str:
+        """What identifies the image in a plate."""
+        return f"{self.scene.workflow.output.images}-{self.scene.key}"
 
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""

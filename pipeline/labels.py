@@ -34,10 +34,13 @@ class LabelStore:
     Parameters
     ----------
     path : Path
-        The ``labels.zarr`` folder.
+        The ``labels.zarr`` folder, or the ``labels`` of a field.
+    unfinished : Path, optional
+        Where they lie until they are whole; by default beside `path`.
     """
 
     path: Path
+    unfinished: Path | None = None
 
     def key(self) -> str | None:
         """Return the key they were written with, or None if there are no whole labels."""
@@ -71,9 +74,16 @@ class LabelStore:
 
     @property
     def _unfinished(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.partial")
+        return self.unfinished or self.path.with_name(f"{self.path.name}.partial")
 
-    def start(self, key: str, shape: Shape, voxel_um: Voxel | None, layers: int = 1) -> None:
+    def start(
+        self,
+        key: str,
+        shape: Shape,
+        voxel_um: Voxel | None,
+        layers: int = 1,
+        levels: int | None = None,
+    ) -> None:
         """Begin the labels: all of their arrays, without pixels.
 
         Parameters
@@ -86,12 +96,15 @@ class LabelStore:
             Size of a voxel in um.
         layers : int
             Number of label images; 0 if it is not known yet, to begin again.
+        levels : int, optional
+            Levels of their pyramids: those of the image that they lie in, which NGFF wants.
+            By default as many as lead to 256 px.
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
         names = [layer_name(layer) for layer in range(layers)]
         group = zarr.create_group(self._unfinished, zarr_format=3)
         for name in names:
-            Pyramid(self._unfinished / name).start(shape, voxel_um)
+            Pyramid(self._unfinished / name).start(shape, voxel_um, levels)
         group.attrs.put({"ome": {"version": "0.5", "labels": names}, "cellseg": {"key": key}})
 
     def started(self, key: str) -> bool:
@@ -132,6 +145,7 @@ class LabelStore:
         for left in self._unfinished.rglob("*.partial"):
             left.unlink()
         self._remove()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished.replace(self.path)
 
     def clear(self) -> None:

@@ -17,6 +17,7 @@ from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers, to_layers
 from cellseg.pipeline.coco import CocoImage, read_coco
 from cellseg.pipeline.image import READERS, Image, open_image, reader_of
+from cellseg.pipeline.place import Place
 
 FORMS = (
     "TIFF or OME-Zarr label images, TIFF stacks with a plane for each cell, a COCO .json,"
@@ -275,14 +276,18 @@ def _files(folder: Path) -> list[Path]:
 
 def _of_results(folder: Path) -> dict[str, MaskSource]:
     """Return the label images of a results folder; of its last run only those that are done."""
-    found = {
-        file.parent.name: MaskSource(file) for file in sorted(folder.glob("images/*/labels.zarr"))
-    }
     if not (folder / "run.json").is_file():
-        return found
+        files = sorted(folder.glob("images/*/labels.zarr"))
+        return {file.parent.name: MaskSource(file) for file in files}
+    from cellseg.pipeline.results import Results
+
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    done = {image["name"] for image in document["images"] if image["state"] == "done"}
-    return {name: file for name, file in found.items() if name in done}
+    done = {
+        image["name"]: Results(folder).at(Place.read(image)).labels.path
+        for image in document["images"]
+        if image["state"] == "done"
+    }
+    return {name: MaskSource(path) for name, path in done.items() if path.is_dir()}
 
 
 def stem_of(name: str) -> str:

@@ -72,6 +72,20 @@ def attributes(path: Path) -> Mapping[str, Any]:
         return {}
 
 
+def level_count(path: Path) -> int | None:
+    """Return how many levels an image has; None where the path is no OME-Zarr image."""
+    if zarr_format(path) is None:
+        return None
+    with naming(path):
+        return len(attributes(path)["multiscales"][0]["datasets"])
+
+
+def group_node(ome: Mapping[str, Any], **attributes: Any) -> dict[str, Any]:
+    """Return the ``zarr.json`` of a group with OME metadata of 0.5 and other attributes."""
+    stated = {"ome": {"version": "0.5", **ome}} if ome else {}
+    return {"zarr_format": 3, "node_type": "group", "attributes": {**stated, **attributes}}
+
+
 def layout(path: Path) -> Layout | None:
     """Return what the metadata of an array says; None where only zarr itself can tell."""
     try:

@@ -20,6 +20,7 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
 from cellseg.pipeline.measure import column_types
+from cellseg.pipeline.place import Place, arrange
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
@@ -45,6 +46,7 @@ class ImageReport:
     seams: dict[str, Any] | None = None
     reason: str | None = None
     traceback: str | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,16 @@ def plan(
     fields = discover([Path(entry) for entry in workflow.images], workflow.pattern)
     scenes, unreadable, problems = [], [], []
     opened.cache_clear()  # a file may have changed since an earlier run of this process
-    for source in fields:
+    for source, place in zip(fields, arrange(fields, workflow.output), strict=True):
         try:
             image = opened(source)
+            _check_place(source.path, place, workflow)
             key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             about = image.pixels.shape, image.channels, image.voxel
-            scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
+            scene = Scene(
+                source, workflow, image_segmenter, key, *about, overlap=overlap, stated_place=place
+            )
             _ = scene.model_channels
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
@@ -176,6 +181,14 @@ def plan(
     known = None if fresh else results.read_diameter(key)
     planned = replace(planned, diameter_key=key)
     return planned if known is None else planned.sized(known)
+
+
+def _check_place(path: Path, place: Place, workflow: Workflow) -> None:
+    """Refuse an image whose results could not be written where they belong."""
+    if place.plate is not None and workflow.output.images == "link":
+        from cellseg.pipeline.linked import check_linkable
+
+        check_linkable(path)
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:

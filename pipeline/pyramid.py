@@ -44,14 +44,14 @@ class Pyramid:
 
     path: Path
 
-    def start(self, shape: Shape, voxel_um: Voxel | None) -> None:
+    def start(self, shape: Shape, voxel_um: Voxel | None, levels: int | None = None) -> None:
         """Make all arrays, without pixels; see `cellseg.pipeline.labels.LabelStore.start`."""
         names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
-        levels = _levels(shape[2:])
+        all_sides = _levels(shape[2:], levels)
         group = zarr.create_group(self.path, zarr_format=3)
-        for level, sides in enumerate(levels):
+        for level, sides in enumerate(all_sides):
             _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
-        group.attrs.put({"ome": _metadata(f"{names}yx", len(levels), voxel_um, self.path.name)})
+        group.attrs.put({"ome": _metadata(f"{names}yx", len(all_sides), voxel_um, self.path.name)})
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
@@ -114,9 +114,9 @@ def _moved(box: Box, y: int, x: int) -> Box:
     return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
 
 
-def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
+def _levels(sides: tuple[int, int], count: int | None) -> list[tuple[int, int]]:
     levels = [sides]
-    while max(levels[-1]) > SMALLEST:
+    while max(levels[-1]) > SMALLEST if count is None else len(levels) < count:
         height, width = levels[-1]
         levels.append((-(-height // 2), -(-width // 2)))
     return levels

@@ -26,6 +26,7 @@ from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
@@ -105,6 +106,8 @@ class Scene:
         Magnification at which the model sees the image; see `cellseg.models.scale`.
     overlap : "resolve" or "keep"
         What is done where two of the model's cells claim a pixel.
+    stated_place : Place or None
+        Where its results lie, if not in a folder of their own.
     normalisation : Normalisation or None
         Set by `prepare`.
     background : Background or None
@@ -122,6 +125,7 @@ class Scene:
     diameter_px: float | None = None
     zoom: float = 1.0
     overlap: Overlap = "resolve"
+    stated_place: Place | None = None
     normalisation: Normalisation | None = None
     background: Background | None = None
 
@@ -129,6 +133,11 @@ class Scene:
     def name(self) -> str:
         """Name of the image in the results."""
         return self.source.name
+
+    @property
+    def place(self) -> Place:
+        """Where its results lie."""
+        return self.stated_place or Place.of_image(self.name)
 
     @property
     def image(self) -> Image:

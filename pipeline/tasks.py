@@ -17,6 +17,8 @@ from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.linked import link_image
+from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
@@ -109,7 +111,8 @@ def order(job: Job, _unit: int) -> None:
 def _start_labels(job: Job, layers: int) -> None:
     times, _, depth, height, width = job.scene.shape
     shape = times, depth, height, width
-    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers)
+    levels = level_count(job.scene.source.path) if job.scene.place.beside_image else None
+    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers, levels)
 
 
 def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:
@@ -167,8 +170,10 @@ def measure_run(job: Job, unit: int) -> None:
 
 
 def finish(job: Job, _unit: int) -> None:
-    """Put labels, table and picture in their places, and remove the working files."""
+    """Put image, labels, table and picture in their places, and remove the working files."""
     scene, here, keys = job.scene, job.here, job.keys
+    if here.field is not None and not job.placed:
+        link_image(scene.source.path, here.field, job.image_key)
     if here.labels.key() != keys.labels:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
@@ -184,6 +189,7 @@ def finish(job: Job, _unit: int) -> None:
         caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
         here.write_overview(overview(scene, here.labels), caption)
     job.work.clear()
+    here.sweep()
 
 
 def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -80,6 +80,16 @@ class Output(Frozen):
     csv: bool = Field(default=False, description="Also write the cell table as cells.csv.")
     overview: bool = Field(
         default=True, description="Also write a PNG with the cells outlined for each image."
+    )
+    images: Literal["link", "copy"] = Field(
+        default="link",
+        description='Images in plate.zarr, the results of a plate: "link" (those of an OME-Zarr'
+        ' plate by reference) or "copy" (of any plate, so that it is complete by itself).',
+    )
+    labels: Literal["results", "inside"] = Field(
+        default="results",
+        description='Where labels go: "results", or "inside", the labels group of each OME-Zarr'
+        " image.",
     )
 
 
