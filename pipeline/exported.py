@@ -23,7 +23,6 @@ from cellseg.models.instances import Instances
 from cellseg.pipeline.coco import rle_of
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
-from cellseg.pipeline.ome_zarr import label_layers
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.results import DAMAGED, ImageResults, Results, replace_file
 from cellseg.pipeline.table import BOX, WINDOW
@@ -154,7 +153,7 @@ def _image(results: Results, report: Mapping[str, Any]) -> ExportedImage:
         raise CellsegError(
             f"{image.folder}: its labels or its table are missing. Run the workflow again."
         )
-    times, _, depth, height, width = open_image(label_layers(labels.path)[0]).pixels.shape
+    times, _, depth, height, width = open_image(labels.layer_paths[0]).pixels.shape
     return ExportedImage(name, source, (times, depth, height, width), image)
 
 

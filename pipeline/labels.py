@@ -14,6 +14,7 @@ from typing import Any
 
 import zarr
 
+from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage
 from cellseg.pipeline.pyramid import Pyramid, Shape
 from cellseg.pipeline.tiles import Box
@@ -37,10 +38,13 @@ class LabelStore:
         The ``labels.zarr`` folder, or the ``labels`` of a field.
     unfinished : Path, optional
         Where they lie until they are whole; by default beside `path`.
+    ngff : "0.4" or "0.5"
+        Version of OME-Zarr: 0.4 is zarr v2, without shards.
     """
 
     path: Path
     unfinished: Path | None = None
+    ngff: Version = "0.5"
 
     def key(self) -> str | None:
         """Return the key they were written with, or None if there are no whole labels."""
@@ -60,8 +64,13 @@ class LabelStore:
         except (ValueError, OSError):
             return {}
 
+    @property
+    def layer_paths(self) -> list[Path]:
+        """The label images, in order."""
+        return [self.path / layer_name(layer) for layer in range(self.layers)]
+
     def _images(self) -> list[Pyramid]:
-        return [Pyramid(self.path / layer_name(layer)) for layer in range(self.layers)]
+        return [Pyramid(path) for path in self.layer_paths]
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
@@ -104,8 +113,19 @@ class LabelStore:
         names = [layer_name(layer) for layer in range(layers)]
         group = zarr.create_group(self._unfinished, zarr_format=3)
         for name in names:
-            Pyramid(self._unfinished / name).start(shape, voxel_um, levels)
+            own = {"key": key, "layers": layers}
+            self._start_image(name, shape, voxel_um, levels, own)
         group.attrs.put({"ome": {"version": "0.5", "labels": names}, "cellseg": {"key": key}})
+
+    def _start_image(
+        self,
+        name: str,
+        shape: Shape,
+        voxel_um: Voxel | None,
+        levels: int | None,
+        _own: dict[str, Any],
+    ) -> None:
+        Pyramid(self._unfinished / name).start(shape, voxel_um, levels)
 
     def started(self, key: str) -> bool:
         """Whether labels of this key were begun and not finished."""
@@ -140,10 +160,16 @@ class LabelStore:
             T and Z of their shape.
         """
         for image in LabelStore(self._unfinished)._images():
-            image.finish(times, depth)
+            # Of a run that was killed here, some may be in their place already.
+            if image.path.is_dir():
+                image.finish(times, depth)
         # A killed writer leaves its own temporary files behind.
         for left in self._unfinished.rglob("*.partial"):
             left.unlink()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Put labels that are whole in their place."""
         self._remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished.replace(self.path)

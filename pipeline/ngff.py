@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cellseg.pipeline.source import naming
 
-GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs")
-"""One of these makes a folder a zarr group, or could."""
+Version = Literal["0.4", "0.5"]
 
 
 @dataclass(frozen=True)

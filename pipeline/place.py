@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.ngff import Version, zarr_format
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.workflow import Output
 
@@ -39,7 +40,7 @@ class Place:
     plate: str | None = None
     group: str | None = None
     inside: str | None = None
-    ngff: Literal["0.4", "0.5"] = "0.5"
+    ngff: Version = "0.5"
 
     @classmethod
     def of_image(cls, name: str) -> Place:
@@ -132,12 +133,10 @@ def _from_well(field: Field) -> str | None:
 
 
 def _inside(field: Field) -> Place:
-    from cellseg.pipeline.ngff import zarr_format
-
     if field.fault is None and zarr_format(field.path) is None:
         raise CellsegError(
             f'[output] labels = "inside": {field.path} is no OME-Zarr image, so it holds no labels.'
             ' Give OME-Zarr images only, or set labels to "results".'
         )
-    ngff: Literal["0.4", "0.5"] = "0.4" if zarr_format(field.path) == 2 else "0.5"
+    ngff: Version = "0.4" if zarr_format(field.path) == 2 else "0.5"
     return Place(f"images/{field.name}", inside=str(field.path.absolute()), ngff=ngff)

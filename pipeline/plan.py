@@ -19,6 +19,7 @@ from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
+from cellseg.pipeline.inside import check_free
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.place import Place, arrange
 from cellseg.pipeline.plate import discover
@@ -189,6 +190,8 @@ def _check_place(path: Path, place: Place, workflow: Workflow) -> None:
         from cellseg.pipeline.linked import check_linkable
 
         check_linkable(path)
+    if place.inside is not None:
+        check_free(Path(place.inside) / "labels")
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellseg.pipeline.diameter import Estimated
+from cellseg.pipeline.files import replace_file as replace_file
+from cellseg.pipeline.files import write_json as write_json
+from cellseg.pipeline.inside import InsideLabels
 from cellseg.pipeline.labels import LabelStore
-from cellseg.pipeline.ngff import group_node
+from cellseg.pipeline.ngff import Version, group_node
 from cellseg.pipeline.place import Place
 
 KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
@@ -39,28 +41,6 @@ FEATURES: dict[str, Any] = {
 """What ngio's table specification 1 wants of a table of labels."""
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a file that is missing, empty or cut off raises."""
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name beside `path`, then put it in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        # Writing to an open file does not say which.
-        error.filename = error.filename or str(path)
-        raise
-    partial.replace(path)
-
-
-def write_json(path: Path, document: object) -> None:
-    """Write a JSON document that a person can read."""
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -89,7 +69,8 @@ class Results:
     def at(self, place: Place) -> ImageResults:
         """Return the part that belongs to the image of a place."""
         field = self.folder / place.plate / str(place.group) if place.plate else None
-        return ImageResults(self.folder / place.folder, field)
+        inside = Path(place.inside) if place.inside else None
+        return ImageResults(self.folder / place.folder, field, inside, place.ngff)
 
     def write_workflow(self, toml: str) -> None:
         """Write the resolved workflow."""
@@ -168,16 +149,25 @@ class ImageResults:
     field : Path, optional
         The field of an OME-Zarr plate that takes labels and table, in its groups ``labels``
         and ``tables``; the picture is then in ``overviews`` beside the plate.
+    inside : Path, optional
+        The input image whose own group takes the labels.
+    ngff : "0.4" or "0.5"
+        Version of OME-Zarr that the labels are written in.
     """
 
     folder: Path
     field: Path | None = None
+    inside: Path | None = None
+    ngff: Version = "0.5"
 
     @property
     def labels(self) -> LabelStore:
         """The label images."""
+        partial = self.folder / "labels.partial"
+        if self.inside is not None:
+            return InsideLabels(self.inside / "labels", partial, self.ngff)
         if self.field is not None:
-            return LabelStore(self.field / "labels", self.folder / "labels.partial")
+            return LabelStore(self.field / "labels", partial)
         return LabelStore(self.folder / "labels.zarr")
 
     @property
