@@ -139,8 +139,9 @@ def _listed(labels: Path) -> list[str]:
 
 def _list_v3(labels: Path, names: list[str]) -> None:
     path = labels / "zarr.json"
-    node = read_json(path) if path.is_file() else {"zarr_format": 3, "node_type": "group"}
-    attributes = dict(node.get("attributes", {}))
+    new: dict[str, Any] = {"zarr_format": 3, "node_type": "group"}
+    node = read_json(path) if path.is_file() else new
+    attributes: dict[str, Any] = dict(node.get("attributes") or {})
     attributes.pop("labels", None)
     # ome-zarr-py 0.18 writes no version, which others then refuse.
     attributes["ome"] = {**attributes.get("ome", {}), "version": "0.5", "labels": names}

@@ -14,6 +14,8 @@ from functools import cached_property, lru_cache
 
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
+from cellseg.pipeline.copied import CopiedImage
+from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.results import ImageResults, Results
@@ -33,7 +35,8 @@ ROUTE = (
     "measure",
     "finish",
 )
-"""All stages, in order."""
+"""All stages, in order; before the last, where a plate takes copies of the images, ``frame`` and
+``copy``."""
 TOGETHER = 64
 """Planes that are looked at as one unit of ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
@@ -107,6 +110,7 @@ class Job:
             "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
             "measure": lambda: self.work.runs or 0,
+            "copy": lambda: -(-planes * self.scene.shape[1] // self.together) * len(self.regions),
         }
         return counts.get(stage, lambda: 1)()
 
@@ -156,8 +160,31 @@ class Job:
         """What identifies the image in a plate."""
         return f"{self.scene.workflow.output.images}-{self.scene.key}"
 
+    @property
+    def copying(self) -> bool:
+        """Whether the image is still to be copied into a plate."""
+        return not self.placed and self.scene.workflow.output.images == "copy"
+
+    @property
+    def copied(self) -> CopiedImage:
+        """The image in a plate, whole or not."""
+        assert self.here.field is not None  # noqa: S101 - only what goes to a plate is copied
+        return CopiedImage(self.here.field, self.scene.shape, level_count(self.scene.source.path))
+
+    def copies_in(self, unit: int) -> list[tuple[int, int, Box]]:
+        """Return the planes, channels and regions of a unit of ``copy``."""
+        first, position = divmod(unit, len(self.regions))
+        both = range(self.scene.planes * self.scene.shape[1])
+        some = both[first * self.together : (first + 1) * self.together]
+        region = self.regions.core(position)
+        return [(*divmod(number, self.scene.shape[1]), region) for number in some]
+
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""
+        stages = self._route()
+        return (*stages[:-1], "frame", "copy", stages[-1]) if self.copying else stages
+
+    def _route(self) -> tuple[str, ...]:
         here, keys = self.here, self.keys
         if here.labels.key() == keys.labels:
             if here.cells_done(keys.cells):

@@ -58,10 +58,10 @@ class Pyramid:
         `own` are attributes beside those of OME-Zarr.
         """
         names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
-        all_sides = _levels(shape[2:], levels)
+        all_sides = level_sides(shape[2:], levels)
         group = zarr.create_group(self.path, zarr_format=2 if ngff == "0.4" else 3)
         for level, sides in enumerate(all_sides):
-            _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
+            create_level(group, str(level), (*_lead(shape), *sides), f"{names}yx", "uint32")
         ome = _metadata(f"{names}yx", len(all_sides), voxel_um, self.path.name)
         group.attrs.put(_versioned(ome, ngff) | own)
 
@@ -96,7 +96,7 @@ class Pyramid:
             quarter = halve(painted)
             half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
         if coarser is not None:
-            above = _moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
+            above = moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
             _put(coarser, t, z, above, half)
 
     def finish(self, times: int, depth: int) -> None:
@@ -118,7 +118,7 @@ def regions(plane: Box) -> Grid:
 def shards(region: Box) -> list[Box]:
     """Return the parts of a region that lie in one file each."""
     grid = Grid(Box(0, 0, *region.shape), SHARD, 0)
-    return [_moved(grid.core(position), region.y0, region.x0) for position in range(len(grid))]
+    return [moved(grid.core(position), region.y0, region.x0) for position in range(len(grid))]
 
 
 @lru_cache(maxsize=16)
@@ -126,11 +126,13 @@ def _opened(path: Path, _changed: int) -> zarr.Array[Any]:
     return zarr.open_array(path, mode="r")
 
 
-def _moved(box: Box, y: int, x: int) -> Box:
+def moved(box: Box, y: int, x: int) -> Box:
+    """Return a box further down and to the right."""
     return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
 
 
-def _levels(sides: tuple[int, int], count: int | None) -> list[tuple[int, int]]:
+def level_sides(sides: tuple[int, int], count: int | None) -> list[tuple[int, int]]:
+    """Return height and width of each level; of as many as lead to 256 px if `count` is None."""
     levels = [sides]
     while max(levels[-1]) > SMALLEST if count is None else len(levels) < count:
         height, width = levels[-1]
@@ -142,14 +144,17 @@ def _lead(shape: Shape) -> tuple[int, ...]:
     return tuple(length for length in shape[:2] if length > 1)
 
 
-def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> zarr.Array[Any]:
+def create_level(
+    group: zarr.Group, name: str, shape: tuple[int, ...], axes: str, dtype: str
+) -> zarr.Array[Any]:
+    """Make the array of a level, in a group of zarr v2 without shards."""
     sides = [min(CHUNK * -(-length // CHUNK), SHARD) for length in shape[-2:]]
     lead = (1,) * (len(shape) - 2)
     if group.metadata.zarr_format == 2:
         return group.create_array(
             name,
             shape=shape,
-            dtype="uint32",
+            dtype=dtype,
             chunks=(*lead, CHUNK, CHUNK),
             chunk_key_encoding={"name": "v2", "separator": "/"},
             fill_value=0,
@@ -157,7 +162,7 @@ def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> 
     return group.create_array(
         name,
         shape=shape,
-        dtype="uint32",
+        dtype=dtype,
         chunks=(*lead, CHUNK, CHUNK),
         shards=(*lead, *sides),
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
@@ -193,7 +198,7 @@ def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int
         labels = np.zeros(box.shape, np.uint32)
         parts = Grid(Box(0, 0, *box.shape), SHARD // 2, 0)
         for part in map(parts.core, range(len(parts))):
-            wide = _moved(part, box.y0, box.x0)
+            wide = moved(part, box.y0, box.x0)
             wide = Box(2 * wide.y0, 2 * wide.x0, 2 * wide.y1, 2 * wide.x1)
             found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
             labels[part.slices] = halve(found.astype(np.uint32, copy=False))

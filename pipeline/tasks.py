@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
@@ -17,7 +18,7 @@ from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.linked import link_image
+from cellseg.pipeline.linked import clear_image, link_image
 from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
@@ -169,11 +170,36 @@ def measure_run(job: Job, unit: int) -> None:
     job.work.write_rows(unit, rows)
 
 
+def frame(job: Job, _unit: int) -> None:
+    """Make the arrays that take a copy of the image, in place of an earlier one."""
+    job.work.restart("copy")
+    clear_image(job.copied.path)
+    job.copied.start(job.scene.image.pixels.dtype)
+    job.work.mark("frame", 0)
+
+
+def copy_regions(job: Job, unit: int) -> None:
+    """Copy some regions of the image."""
+    for plane, channel, region in job.copies_in(unit):
+        t, z = job.scene.plane(plane)
+
+        def read(box: Box, t: int = t, z: int = z, c: int = channel) -> NDArray[Any]:
+            (pixels,) = job.scene.image.read(t, z, box, [c])
+            return np.asarray(pixels)
+
+        job.copied.copy(t, channel, z, region, read)
+    job.work.mark("copy", unit)
+
+
 def finish(job: Job, _unit: int) -> None:
     """Put image, labels, table and picture in their places, and remove the working files."""
     scene, here, keys = job.scene, job.here, job.keys
     if here.field is not None and not job.placed:
-        link_image(scene.source.path, here.field, job.image_key)
+        if job.copying:
+            about = scene.channels, scene.voxel_um, scene.name, job.image_key
+            job.copied.finish(*about)
+        else:
+            link_image(scene.source.path, here.field, job.image_key)
     if here.labels.key() != keys.labels:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
@@ -219,6 +245,8 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
     "layer": layer,
     "paint": paint_region,
     "measure": measure_run,
+    "frame": frame,
+    "copy": copy_regions,
     "finish": finish,
 }
 """What is done in a unit of each stage of a job."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def valid(path: Path, version: str) -> list[str]:
     names = (attributes.attributes if version == "0.4" else attributes.ome_attributes).labels
     for name in names:
         model = models.ImageLabel if name.startswith("cells") else models.Image
-        model.from_zarr(group["labels"][name])  # type: ignore[index]
+        model.from_zarr(group[f"labels/{name}"])
     return list(names)
 
 
@@ -161,7 +162,7 @@ def test_a_kill_at_any_moment_leaves_the_input_valid(
     done(tmp_path, "image.zarr", segmenter=first)
     moments, steps = 0, ("_move", "write_json")
     real = {step: getattr(inside, step) for step in steps}
-    rmtree = inside.shutil.rmtree
+    rmtree = shutil.rmtree
 
     def interrupted(after: int) -> None:
         count = 0
@@ -185,7 +186,7 @@ def test_a_kill_at_any_moment_leaves_the_input_valid(
             else:
                 rmtree(folder, *given, **options)
 
-        monkeypatch.setattr(inside.shutil, "rmtree", removed)
+        monkeypatch.setattr(shutil, "rmtree", removed)
 
     whole = False
     while not whole:
@@ -207,4 +208,5 @@ def test_a_kill_at_any_moment_leaves_the_input_valid(
     write_image(undisturbed / "image.zarr", np.ones(shape, np.uint16), version=version)
     expected = done(undisturbed, "image.zarr", segmenter=second).image("image").labels
     for one, two in zip(label_layers(path / "labels")[1:], expected.layer_paths, strict=True):
-        np.testing.assert_array_equal(*(np.asarray(open_image(p).pixels) for p in (one, two)))
+        mine, theirs = (np.asarray(open_image(layer).pixels) for layer in (one, two))
+        np.testing.assert_array_equal(mine, theirs)
