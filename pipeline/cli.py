@@ -210,10 +210,10 @@ def _print_summary(result: Result, seconds: float) -> None:
     done = len(result.images) - len(result.failed)
     click.echo(
         f"{result.cells} cells in {done} of {len(result.images)} images, {seconds:.1f} s\n"
-        f"  table     {result.cells_path}\n"
-        f"  labels    {result.folder / 'images' / '<image>' / 'labels.zarr'}\n"
-        f"  pictures  {result.folder / 'images' / '<image>' / 'overview.png'}"
+        f"  table     {result.cells_path}"
     )
+    for what, where in result.kinds_of_places:
+        click.echo(f"  {what:9} {where}")
     background = sum(report.background_tiles for report in result.images)
     if background:
         tiles = sum(report.tiles for report in result.images)

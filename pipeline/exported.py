@@ -24,7 +24,7 @@ from cellseg.models.meeting import spread
 from cellseg.pipeline.coco import rle_of
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
-from cellseg.pipeline.ome_zarr import label_layers
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.results import DAMAGED, ImageResults, Results, replace_file
 from cellseg.pipeline.table import BOX, WINDOW
 from cellseg.pipeline.tiles import Box
@@ -178,13 +178,13 @@ def find_images(folder: Path) -> list[ExportedImage]:
 
 def _image(results: Results, report: Mapping[str, Any]) -> ExportedImage:
     name, source = report["name"], Path(report["source"]).name
-    image = results.image(name)
+    image = results.at(Place.read(report))
     labels = image.labels
     if not labels.layers or not image.cells_path.is_file():
         raise CellsegError(
             f"{image.folder}: its labels or its table are missing. Run the workflow again."
         )
-    times, _, depth, height, width = open_image(label_layers(labels.path)[0]).pixels.shape
+    times, _, depth, height, width = open_image(labels.layer_paths[0]).pixels.shape
     return ExportedImage(name, source, (times, depth, height, width), image)
 
 

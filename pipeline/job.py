@@ -18,7 +18,9 @@ import numpy as np
 
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
+from cellseg.pipeline.copied import CopiedImage
 from cellseg.pipeline.link import LinkRules
+from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.results import ImageResults, Results
@@ -40,7 +42,8 @@ ROUTE = (
     "measure",
     "finish",
 )
-"""All stages, in order."""
+"""All stages, in order; before the last, where a plate takes copies of the images, ``frame`` and
+``copy``."""
 TOGETHER = 64
 """Planes that are one unit of ``match``, ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
@@ -65,7 +68,7 @@ class Job:
     @cached_property
     def here(self) -> ImageResults:
         """The image's part of the results."""
-        return self.results.image(self.scene.name)
+        return self.results.at(self.scene.place)
 
     @cached_property
     def keys(self) -> Keys:
@@ -115,6 +118,7 @@ class Job:
             "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
             "measure": lambda: self.runs or 0,
+            "copy": lambda: -(-planes * self.scene.shape[1] // self.together) * len(self.regions),
         }
         return counts.get(stage, lambda: 1)()
 
@@ -194,10 +198,43 @@ class Job:
         here, pictured = self.here, not self.scene.workflow.output.overview
         pictured = pictured or here.overview_path.is_file()
         painted = here.labels.key() == self.keys.labels
-        return painted and here.cells_done(self.keys.cells) and pictured
+        return painted and here.cells_done(self.keys.cells) and pictured and self.placed
+
+    @property
+    def placed(self) -> bool:
+        """Whether the image is where the results go, if they go to a plate."""
+        return self.here.field is None or self.here.image_key() == self.image_key
+
+    @property
+    def image_key(self) -> str:
+        """What identifies the image in a plate."""
+        return f"{self.scene.workflow.output.images}-{self.scene.key}"
+
+    @property
+    def copying(self) -> bool:
+        """Whether the image is still to be copied into a plate."""
+        return not self.placed and self.scene.workflow.output.images == "copy"
+
+    @property
+    def copied(self) -> CopiedImage:
+        """The image in a plate, whole or not."""
+        assert self.here.field is not None  # noqa: S101 - only what goes to a plate is copied
+        return CopiedImage(self.here.field, self.scene.shape, level_count(self.scene.source.path))
+
+    def copies_in(self, unit: int) -> list[tuple[int, int, Box]]:
+        """Return the planes, channels and regions of a unit of ``copy``."""
+        first, position = divmod(unit, len(self.regions))
+        both = range(self.scene.planes * self.scene.shape[1])
+        some = both[first * self.together : (first + 1) * self.together]
+        region = self.regions.core(position)
+        return [(*divmod(number, self.scene.shape[1]), region) for number in some]
 
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""
+        stages = self._route()
+        return (*stages[:-1], "frame", "copy", stages[-1]) if self.copying else stages
+
+    def _route(self) -> tuple[str, ...]:
         here, keys = self.here, self.keys
         if here.labels.key() == keys.labels:
             if here.cells_done(keys.cells):

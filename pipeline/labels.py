@@ -14,6 +14,7 @@ from typing import Any
 
 import zarr
 
+from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage
 from cellseg.pipeline.pyramid import Pyramid, Shape
 from cellseg.pipeline.tiles import Box
@@ -34,10 +35,16 @@ class LabelStore:
     Parameters
     ----------
     path : Path
-        The ``labels.zarr`` folder.
+        The ``labels.zarr`` folder, or the ``labels`` of a field.
+    unfinished : Path, optional
+        Where they lie until they are whole; by default beside `path`.
+    ngff : "0.4" or "0.5"
+        Version of OME-Zarr: 0.4 is zarr v2, without shards.
     """
 
     path: Path
+    unfinished: Path | None = None
+    ngff: Version = "0.5"
 
     def key(self) -> str | None:
         """Return the key they were written with, or None if there are no whole labels."""
@@ -57,8 +64,13 @@ class LabelStore:
         except (ValueError, OSError):
             return {}
 
+    @property
+    def layer_paths(self) -> list[Path]:
+        """The label images, in order."""
+        return [self.path / layer_name(layer) for layer in range(self.layers)]
+
     def _images(self) -> list[Pyramid]:
-        return [Pyramid(self.path / layer_name(layer)) for layer in range(self.layers)]
+        return [Pyramid(path) for path in self.layer_paths]
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
@@ -71,9 +83,16 @@ class LabelStore:
 
     @property
     def _unfinished(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.partial")
+        return self.unfinished or self.path.with_name(f"{self.path.name}.partial")
 
-    def start(self, key: str, shape: Shape, voxel_um: Voxel | None, layers: int = 1) -> None:
+    def start(
+        self,
+        key: str,
+        shape: Shape,
+        voxel_um: Voxel | None,
+        layers: int = 1,
+        levels: int | None = None,
+    ) -> None:
         """Begin the labels: all of their arrays, without pixels.
 
         Parameters
@@ -86,13 +105,27 @@ class LabelStore:
             Size of a voxel in um.
         layers : int
             Number of label images; 0 if it is not known yet, to begin again.
+        levels : int, optional
+            Levels of their pyramids: those of the image that they lie in, which NGFF wants.
+            By default as many as lead to 256 px.
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
         names = [layer_name(layer) for layer in range(layers)]
         group = zarr.create_group(self._unfinished, zarr_format=3)
         for name in names:
-            Pyramid(self._unfinished / name).start(shape, voxel_um)
+            own = {"key": key, "layers": layers}
+            self._start_image(name, shape, voxel_um, levels, own)
         group.attrs.put({"ome": {"version": "0.5", "labels": names}, "cellseg": {"key": key}})
+
+    def _start_image(
+        self,
+        name: str,
+        shape: Shape,
+        voxel_um: Voxel | None,
+        levels: int | None,
+        _own: dict[str, Any],
+    ) -> None:
+        Pyramid(self._unfinished / name).start(shape, voxel_um, levels)
 
     def started(self, key: str) -> bool:
         """Whether labels of this key were begun and not finished."""
@@ -127,11 +160,18 @@ class LabelStore:
             T and Z of their shape.
         """
         for image in LabelStore(self._unfinished)._images():
-            image.finish(times, depth)
+            # Of a run that was killed here, some may be in their place already.
+            if image.path.is_dir():
+                image.finish(times, depth)
         # A killed writer leaves its own temporary files behind.
         for left in self._unfinished.rglob("*.partial"):
             left.unlink()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Put labels that are whole in their place."""
         self._remove()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished.replace(self.path)
 
     def clear(self) -> None:

@@ -17,6 +17,7 @@ from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers, to_layers
 from cellseg.pipeline.coco import CocoImage, read_coco
 from cellseg.pipeline.image import READERS, Image, open_image, reader_of
+from cellseg.pipeline.place import Place
 
 FORMS = (
     "TIFF or OME-Zarr label images, TIFF stacks with a plane for each cell, a COCO .json,"
@@ -115,16 +116,19 @@ class MaskSource:
         The file or folder.
     annotated : CocoImage, optional
         The image, in a COCO file.
+    layers : tuple of Path
+        Its label images, where they are not all that lie there.
     """
 
     path: Path
     annotated: CocoImage | None = None
+    layers: tuple[Path, ...] = ()
 
     def planes(self) -> int:
         """Return how many planes the file has; 1 for an image in a COCO file."""
         if self.annotated is not None:
             return 1
-        return math.prod(open_image(self.path).pixels.shape[:3])
+        return math.prod(open_image((*self.layers, self.path)[0]).pixels.shape[:3])
 
     def read(self, planes: int) -> Masks:
         """Return the cells, of a partner with as many planes.
@@ -147,7 +151,7 @@ class MaskSource:
                 self.annotated.where, self.annotated.shape, cells=self.annotated.instances()
             )
         stack = self.stack() if self.planes() != planes else None
-        return _labels(self.path) if stack is None else stack
+        return _labels(self.path, self.layers) if stack is None else stack
 
     def stack(self) -> Masks | None:
         """Return the cells of a TIFF with one in each plane; None if it is no such stack.
@@ -186,10 +190,10 @@ def read_pair(one: MaskSource, other: MaskSource) -> tuple[Masks, Masks]:
     return one.read(other.planes()), other.read(planes)
 
 
-def _labels(path: Path) -> Masks:
+def _labels(path: Path, layers: Sequence[Path] = ()) -> Masks:
     """Return a label image, or the label layers of an OME-Zarr group."""
-    paths = [path]
-    if reader_of(path) is READERS[".zarr"]:
+    paths = [*layers] or [path]
+    if not layers and reader_of(path) is READERS[".zarr"]:
         from cellseg.pipeline.ome_zarr import label_layers
 
         paths = label_layers(path)
@@ -275,14 +279,22 @@ def _files(folder: Path) -> list[Path]:
 
 def _of_results(folder: Path) -> dict[str, MaskSource]:
     """Return the label images of a results folder; of its last run only those that are done."""
-    found = {
-        file.parent.name: MaskSource(file) for file in sorted(folder.glob("images/*/labels.zarr"))
-    }
     if not (folder / "run.json").is_file():
-        return found
+        files = sorted(folder.glob("images/*/labels.zarr"))
+        return {file.parent.name: MaskSource(file) for file in files}
+    from cellseg.pipeline.results import Results
+
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    done = {image["name"] for image in document["images"] if image["state"] == "done"}
-    return {name: file for name, file in found.items() if name in done}
+    stores = {
+        image["name"]: Results(folder).at(Place.read(image)).labels
+        for image in document["images"]
+        if image["state"] == "done"
+    }
+    return {
+        name: MaskSource(store.path, layers=tuple(store.layer_paths))
+        for name, store in stores.items()
+        if store.path.is_dir()
+    }
 
 
 def stem_of(name: str) -> str:

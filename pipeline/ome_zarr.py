@@ -5,9 +5,9 @@ Sources: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import Image
+from cellseg.pipeline.ngff import Layout, attributes, layout
 from cellseg.pipeline.source import CHUNK_PX, Shape, Window, naming
 from cellseg.pipeline.voxel import Voxel, to_um, to_voxel
 
@@ -39,11 +40,12 @@ def read_ome_zarr(path: Path) -> Image:
     multiscale = _multiscale(path, metadata)
     with naming(path):
         level = multiscale["datasets"][0]
-        array = zarr.open_array(str(path / level["path"]), mode="r")
-        axes = _axes(path, multiscale, array)
-        source = ZarrSource(path, array, axes)
+        folder = path / level["path"]
+        about = layout(folder) or _asked(folder)
+        axes = _axes(path, multiscale, about.shape)
+        source = ZarrSource(path, folder, about, axes)
         names = [each.get("label") for each in metadata.get("omero", {}).get("channels", [])]
-        scales = [_scale(level, len(array.shape)), _scale(multiscale, len(array.shape))]
+        scales = [_scale(entry, len(about.shape)) for entry in (level, multiscale)]
         voxel = _voxel(multiscale["axes"], axes, scales, source.shape[2])
         levels = ((each, each.chunks) for each in _levels(path, multiscale, axes))
         return Image.from_source(source, source.chunks, names, voxel, levels)
@@ -54,14 +56,15 @@ def _levels(
 ) -> Iterator[ZarrSource]:
     """Yield the levels below the full resolution, as far as they can be read."""
     for level in multiscale["datasets"][1:]:
+        folder = path / str(level["path"])
         try:
-            array = zarr.open_array(str(path / level["path"]), mode="r")
+            about = layout(folder) or _asked(folder)
         # A missing or damaged level costs the full resolution nothing.
         except Exception:
             return
-        if array.ndim != len(multiscale["axes"]):
+        if len(about.shape) != len(multiscale["axes"]):
             return
-        yield ZarrSource(path, array, axes)
+        yield ZarrSource(path, folder, about, axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,32 +75,40 @@ class ZarrSource:
     ----------
     path : Path
         The OME-Zarr group.
-    array : zarr.Array
-        Its full resolution, or another level.
+    folder : Path
+        The array of its full resolution, or of another level.
+    layout : Layout
+        What the array's metadata says.
     axes : tuple of 5 int or None
         Which axis of the array is t, c, z, y and x; None for one it does not have.
     """
 
     path: Path
-    array: zarr.Array[Any]
+    folder: Path
+    layout: Layout
     axes: tuple[int | None, ...]
+
+    @cached_property
+    def array(self) -> zarr.Array[Any]:
+        """The array, opened when its pixels are first asked for."""
+        return zarr.open_array(str(self.folder), mode="r")
 
     @property
     def shape(self) -> Shape:
         """(T, C, Z, Y, X)."""
-        t, c, z, y, x = (1 if axis is None else self.array.shape[axis] for axis in self.axes)
+        t, c, z, y, x = (1 if axis is None else self.layout.shape[axis] for axis in self.axes)
         return t, c, z, y, x
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels in native byte order; bool is read as uint8."""
-        dtype = np.dtype(self.array.dtype)
+        dtype = self.layout.dtype
         return np.dtype("uint8") if dtype.kind == "b" else dtype.newbyteorder("=")
 
     @property
     def chunks(self) -> Shape:
         """Chunks of the store, small ones merged in y and x up to 1024 px."""
-        own = [1 if axis is None else self.array.chunks[axis] for axis in self.axes]
+        own = [1 if axis is None else self.layout.chunks[axis] for axis in self.axes]
         for axis in (3, 4):
             own[axis] *= max(CHUNK_PX // own[axis], 1)
         t, c, z, y, x = map(min, own, self.shape)
@@ -144,7 +155,7 @@ def label_layers(path: Path) -> list[Path]:
         If a group lists a label image that is not there, or is damaged.
     """
     for group in (path, path / "labels"):
-        if names := _label_names(group, _metadata(group)):
+        if names := _label_names(group, attributes(group)):
             layers = [group / name for name in names]
             missing = [layer for layer in layers if not layer.is_dir()]
             if missing:
@@ -167,23 +178,10 @@ def _label_names(path: Path, metadata: Mapping[str, Any]) -> list[str]:
 
 def _first_image(path: Path) -> tuple[Path, Mapping[str, Any]]:
     """Return the group itself, or the first image of a group of labels, and its metadata."""
-    metadata = _metadata(path)
+    metadata = attributes(path)
     if "multiscales" in metadata or not (names := _label_names(path, metadata)):
         return path, metadata
-    return path / names[0], _metadata(path / names[0])
-
-
-def _metadata(path: Path) -> Mapping[str, Any]:
-    """Return the OME metadata of a group: ``ome`` of a zarr.json (0.5), or a .zattrs (0.4)."""
-    with naming(path):
-        if (path / "zarr.json").is_file():
-            node = json.loads((path / "zarr.json").read_text("utf-8"))
-            found = node.get("attributes", {}).get("ome", {})
-        elif (path / ".zattrs").is_file():
-            found = json.loads((path / ".zattrs").read_text("utf-8"))
-        else:
-            found = {}
-        return dict(found)
+    return path / names[0], attributes(path / names[0])
 
 
 def _multiscale(path: Path, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -210,8 +208,14 @@ def _what_instead(path: Path, metadata: Mapping[str, Any]) -> str:
     return "not an OME-Zarr image: a zarr without multiscales metadata."
 
 
+def _asked(folder: Path) -> Layout:
+    """Return what zarr itself says of an array."""
+    array = zarr.open_array(str(folder), mode="r")
+    return Layout(array.shape, array.chunks, np.dtype(array.dtype))
+
+
 def _axes(
-    path: Path, multiscale: Mapping[str, Any], array: zarr.Array[Any]
+    path: Path, multiscale: Mapping[str, Any], shape: Sequence[int]
 ) -> tuple[int | None, ...]:
     """Return which axis of the array is t, c, z, y and x."""
     kinds = {"time": "t", "channel": "c"}
@@ -220,7 +224,7 @@ def _axes(
     ]
     lost = [
         name
-        for name, size in zip(names, array.shape, strict=True)
+        for name, size in zip(names, shape, strict=True)
         if size > 1 and (name not in AXES or names.count(name) > 1)
     ]
     if lost or not {"y", "x"} <= set(names):

@@ -19,9 +19,11 @@ from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import Image, fingerprint
+from cellseg.pipeline.inside import check_free
 from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.pixel_size import doubts
+from cellseg.pipeline.place import Place, arrange
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
@@ -52,6 +54,7 @@ class ImageReport:
     links: dict[str, int] | None = None
     reason: str | None = None
     traceback: str | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -168,13 +171,16 @@ def plan(
     fields = discover([Path(entry) for entry in workflow.images], workflow.pattern)
     scenes, unreadable, problems = [], [], []
     opened.cache_clear()  # a file may have changed since an earlier run of this process
-    for source in fields:
+    for source, place in zip(fields, arrange(fields, workflow.output), strict=True):
         try:
+            image = opened(source)
+            _check_place(source.path, place, workflow)
             key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
-            image = opened(source)
             about = image.pixels.shape, image.channels, image.voxel, image.remarks
-            scene = Scene(source, workflow, image_segmenter, key, *about, overlap=overlap)
+            scene = Scene(
+                source, workflow, image_segmenter, key, *about, overlap=overlap, stated_place=place
+            )
             _ = scene.inputs
             scene = _at_level(scene, image, trained_px)
             _check_tracking(scene)
@@ -218,6 +224,16 @@ def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:
     key = _digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
     about = {"shape": reduced.pixels.shape, "voxel": reduced.voxel, "reduced": factor}
     return replace(scene, key=key, level=number, **about)
+
+
+def _check_place(path: Path, place: Place, workflow: Workflow) -> None:
+    """Refuse an image whose results could not be written where they belong."""
+    if place.plate is not None and workflow.output.images == "link":
+        from cellseg.pipeline.linked import check_linkable
+
+        check_linkable(path)
+    if place.inside is not None:
+        check_free(Path(place.inside) / "labels")
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:

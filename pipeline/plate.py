@@ -11,6 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.hcs import Member, members
 from cellseg.pipeline.image import READERS, reader_of
 
 __all__ = ["PATTERNS", "Field", "discover"]
@@ -50,6 +51,10 @@ class Field:
         least two digits, ``B03``; the channel names the image's only channel.
     plate, acquisition : str or None
         Which of several plates, and which of its acquisitions.
+    group : str or None
+        Its path in an OME-Zarr plate: row, column and field, ``B/03/0``.
+    fault : str or None
+        Why it cannot be read, where its plate shows that already.
     """
 
     name: str
@@ -59,6 +64,8 @@ class Field:
     channel: str | None = None
     plate: str | None = None
     acquisition: str | None = None
+    group: str | None = None
+    fault: str | None = None
 
 
 def discover(images: Sequence[Path | str], pattern: str | None) -> list[Field]:
@@ -69,7 +76,8 @@ def discover(images: Sequence[Path | str], pattern: str | None) -> list[Field]:
     images : sequence of path or str
         Each a file, a folder (its images, not those of its sub-folders) or a glob
         (``**`` for any depth), absolute. Hidden files and thumbnails do not count
-        in folders and globs; a file found twice counts once.
+        in folders and globs; a file found twice counts once. An OME-Zarr plate or
+        collection means the images in it, see `cellseg.pipeline.hcs`.
     pattern : str or None
         A name in `PATTERNS`, or a regular expression that is searched in each
         file name, with named groups among well, site (or field) and channel.
@@ -80,17 +88,34 @@ def discover(images: Sequence[Path | str], pattern: str | None) -> list[Field]:
     CellsegError
         If an input is missing or holds no image, or the pattern is wrong or fits not every file.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, Member] = {}
     for each in images:
         for path in _expand(each):
-            found.setdefault(path.resolve(), path)
-    paths = list(found.values())
-    matches = _match(paths, pattern)
-    names = _names(paths)
+            for member in members(path):
+                found.setdefault(member.path.resolve(), member)
+    loose = [member.path for member in found.values() if member.group is None]
+    matches = dict(zip(loose, _match(loose, pattern), strict=True))
+    names = _names([member.path for member in found.values()])
     return [
-        Field(name, path, *_parts(match))
-        for name, path, match in zip(names, paths, matches, strict=True)
+        _in_plate(name, member)
+        if member.group is not None
+        else Field(name, member.path, *_parts(matches[member.path]), fault=member.fault)
+        for name, member in zip(names, found.values(), strict=True)
     ]
+
+
+def _in_plate(name: str, member: Member) -> Field:
+    """Return a field of an OME-Zarr plate, whose metadata says what a file name would."""
+    return Field(
+        name,
+        member.path,
+        member.well,
+        member.site,
+        plate=member.plate,
+        acquisition=member.acquisition,
+        group=member.group,
+        fault=member.fault,
+    )
 
 
 def _expand(given: Path | str) -> list[Path]:

@@ -18,6 +18,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage, halve
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
@@ -44,28 +45,43 @@ class Pyramid:
 
     path: Path
 
-    def start(self, shape: Shape, voxel_um: Voxel | None) -> None:
-        """Make all arrays, without pixels; see `cellseg.pipeline.labels.LabelStore.start`."""
+    def start(
+        self,
+        shape: Shape,
+        voxel_um: Voxel | None,
+        levels: int | None = None,
+        ngff: Version = "0.5",
+        **own: Any,
+    ) -> None:
+        """Make all arrays, without pixels; see `cellseg.pipeline.labels.LabelStore.start`.
+
+        `own` are attributes beside those of OME-Zarr.
+        """
         names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
-        levels = _levels(shape[2:])
-        group = zarr.create_group(self.path, zarr_format=3)
-        for level, sides in enumerate(levels):
-            _create(group, str(level), (*_lead(shape), *sides), f"{names}yx")
-        group.attrs.put({"ome": _metadata(f"{names}yx", len(levels), voxel_um, self.path.name)})
+        all_sides = level_sides(shape[2:], levels)
+        group = zarr.create_group(self.path, zarr_format=2 if ngff == "0.4" else 3)
+        for level, sides in enumerate(all_sides):
+            create_level(group, str(level), (*_lead(shape), *sides), f"{names}yx", "uint32")
+        ome = _metadata(f"{names}yx", len(all_sides), voxel_um, self.path.name)
+        group.attrs.put(_versioned(ome, ngff) | own)
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
         group = zarr.open_group(self.path, mode="r+")
         old: dict[str, Any] = group.attrs.asdict()
-        (multiscale,) = old["ome"]["multiscales"]
+        ngff: Version = "0.5" if "ome" in old else "0.4"
+        (multiscale,) = old.get("ome", old)["multiscales"]
         axes = "".join(axis["name"] for axis in multiscale["axes"])
         ome = _metadata(axes, len(multiscale["datasets"]), voxel_um, multiscale["name"])
-        if ome != old["ome"]:
-            group.attrs.put({**old, "ome": ome})
+        new = old | _versioned(ome, ngff)
+        if new != old:
+            group.attrs.put(new)
 
     def read(self, t: int, z: int, box: Box, level: int) -> LabelImage:
         """Return the labels in a box of a plane, uint32 (h, w)."""
-        array = _opened(self.path / str(level), (self.path / "zarr.json").stat().st_mtime_ns)
+        files = (self.path / name for name in ("zarr.json", ".zattrs"))
+        changed = next(file.stat().st_mtime_ns for file in files if file.is_file())
+        array = _opened(self.path / str(level), changed)
         return np.asarray(array[_index(array.ndim, array.shape, t, z, box)], np.uint32)
 
     def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
@@ -80,7 +96,7 @@ class Pyramid:
             quarter = halve(painted)
             half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
         if coarser is not None:
-            above = _moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
+            above = moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
             _put(coarser, t, z, above, half)
 
     def finish(self, times: int, depth: int) -> None:
@@ -102,21 +118,23 @@ def regions(plane: Box) -> Grid:
 def shards(region: Box) -> list[Box]:
     """Return the parts of a region that lie in one file each."""
     grid = Grid(Box(0, 0, *region.shape), SHARD, 0)
-    return [_moved(grid.core(position), region.y0, region.x0) for position in range(len(grid))]
+    return [moved(grid.core(position), region.y0, region.x0) for position in range(len(grid))]
 
 
 @lru_cache(maxsize=16)
 def _opened(path: Path, _changed: int) -> zarr.Array[Any]:
-    return zarr.open_array(path, mode="r", zarr_format=3)
+    return zarr.open_array(path, mode="r")
 
 
-def _moved(box: Box, y: int, x: int) -> Box:
+def moved(box: Box, y: int, x: int) -> Box:
+    """Return a box further down and to the right."""
     return Box(box.y0 + y, box.x0 + x, box.y1 + y, box.x1 + x)
 
 
-def _levels(sides: tuple[int, int]) -> list[tuple[int, int]]:
+def level_sides(sides: tuple[int, int], count: int | None) -> list[tuple[int, int]]:
+    """Return height and width of each level; of as many as lead to 256 px if `count` is None."""
     levels = [sides]
-    while max(levels[-1]) > SMALLEST:
+    while max(levels[-1]) > SMALLEST if count is None else len(levels) < count:
         height, width = levels[-1]
         levels.append((-(-height // 2), -(-width // 2)))
     return levels
@@ -126,13 +144,25 @@ def _lead(shape: Shape) -> tuple[int, ...]:
     return tuple(length for length in shape[:2] if length > 1)
 
 
-def _create(group: zarr.Group, name: str, shape: tuple[int, ...], axes: str) -> zarr.Array[Any]:
+def create_level(
+    group: zarr.Group, name: str, shape: tuple[int, ...], axes: str, dtype: str
+) -> zarr.Array[Any]:
+    """Make the array of a level, in a group of zarr v2 without shards."""
     sides = [min(CHUNK * -(-length // CHUNK), SHARD) for length in shape[-2:]]
     lead = (1,) * (len(shape) - 2)
+    if group.metadata.zarr_format == 2:
+        return group.create_array(
+            name,
+            shape=shape,
+            dtype=dtype,
+            chunks=(*lead, CHUNK, CHUNK),
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+            fill_value=0,
+        )
     return group.create_array(
         name,
         shape=shape,
-        dtype="uint32",
+        dtype=dtype,
         chunks=(*lead, CHUNK, CHUNK),
         shards=(*lead, *sides),
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
@@ -168,11 +198,19 @@ def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int
         labels = np.zeros(box.shape, np.uint32)
         parts = Grid(Box(0, 0, *box.shape), SHARD // 2, 0)
         for part in map(parts.core, range(len(parts))):
-            wide = _moved(part, box.y0, box.x0)
+            wide = moved(part, box.y0, box.x0)
             wide = Box(2 * wide.y0, 2 * wide.x0, 2 * wide.y1, 2 * wide.x1)
             found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
             labels[part.slices] = halve(found.astype(np.uint32, copy=False))
         _put(coarser, t, z, box, labels)
+
+
+def _versioned(ome: dict[str, Any], ngff: Version) -> dict[str, Any]:
+    """Return the attributes of a group from its OME-Zarr 0.5 metadata."""
+    if ngff == "0.5":
+        return {"ome": ome}
+    (multiscale,) = ome["multiscales"]
+    return {"multiscales": [{"version": ngff, **multiscale}], "image-label": {"version": ngff}}
 
 
 def _metadata(axes: str, levels: int, voxel_um: Voxel | None, name: str) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,28 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellseg.pipeline.diameter import Estimated
+from cellseg.pipeline.files import replace_file as replace_file
+from cellseg.pipeline.files import write_json as write_json
+from cellseg.pipeline.inside import InsideLabels
 from cellseg.pipeline.labels import LabelStore
+from cellseg.pipeline.ngff import Version, group_node
+from cellseg.pipeline.place import Place
 
 KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
 Facts = dict[str, Any]
+TABLE = "cells"
+FEATURES: dict[str, Any] = {
+    "type": "feature_table",
+    "table_version": "1",
+    "backend": "parquet",
+    "region": {"path": "../labels/cells"},
+    "instance_key": "label",
+    "index_key": "label",
+    "index_type": "int",
+}
+"""What ngio's table specification 1 wants of a table of labels."""
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What reading a file that is missing, empty or cut off raises."""
-
-
-def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
-    """Write a file under a temporary name beside `path`, then put it in its place.
-
-    Parameters
-    ----------
-    path : Path
-    write : callable
-        Given the temporary path.
-    writer : str
-        Tells apart those that may write the same file at a time.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{writer}.partial")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        # Writing to an open file does not say which.
-        error.filename = error.filename or str(path)
-        raise
-    partial.replace(path)
-
-
-def write_json(path: Path, document: object) -> None:
-    """Write a JSON document that a person can read."""
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,13 @@ class Results:
 
     def image(self, name: str) -> ImageResults:
         """Return the part that belongs to one image."""
-        return ImageResults(self.folder / "images" / name)
+        return self.at(Place.of_image(name))
+
+    def at(self, place: Place) -> ImageResults:
+        """Return the part that belongs to the image of a place."""
+        field = self.folder / place.plate / str(place.group) if place.plate else None
+        inside = Path(place.inside) if place.inside else None
+        return ImageResults(self.folder / place.folder, field, inside, place.ngff)
 
     def write_workflow(self, toml: str) -> None:
         """Write the resolved workflow."""
@@ -111,21 +102,21 @@ class Results:
         except (*DAMAGED, TypeError):
             return None
 
-    def write_cells(self, names: Sequence[str], none: pa.Table, csv: bool) -> int:
-        """Gather the tables of the named images, in that order, into one; return its rows.
+    def write_cells(self, places: Sequence[Place], none: pa.Table, csv: bool) -> int:
+        """Gather the tables of some images, in that order, into one; return its rows.
 
         Images with other channels have other columns: where an image lacks
         one, its cells are null there.
 
         Parameters
         ----------
-        names : sequence of str
+        places : sequence of Place
         none : Table
             What to write where there is no image: no rows, all columns.
         csv : bool
             Whether to write ``cells.csv`` too.
         """
-        paths = [self.image(name).cells_path for name in names]
+        paths = [self.at(place).cells_path for place in places]
         schemas = [pq.read_schema(path).remove_metadata() for path in paths]
         schema = pa.unify_schemas(schemas or [none.schema])
 
@@ -150,29 +141,71 @@ class ImageResults:
     And ``work/``, until the image is done: see `cellseg.pipeline.unfinished`. What
     depends on input and workflow carries their key; what carries another key is as
     good as not there.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    field : Path, optional
+        The field of an OME-Zarr plate that takes labels and table, in its groups ``labels``
+        and ``tables``; the picture is then in ``overviews`` beside the plate.
+    inside : Path, optional
+        The input image whose own group takes the labels.
+    ngff : "0.4" or "0.5"
+        Version of OME-Zarr that the labels are written in.
     """
 
     folder: Path
+    field: Path | None = None
+    inside: Path | None = None
+    ngff: Version = "0.5"
 
     @property
     def labels(self) -> LabelStore:
         """The label images."""
+        partial = self.folder / "labels.partial"
+        if self.inside is not None:
+            return InsideLabels(self.inside / "labels", partial, self.ngff)
+        if self.field is not None:
+            return LabelStore(self.field / "labels", partial)
         return LabelStore(self.folder / "labels.zarr")
 
     @property
     def cells_path(self) -> Path:
         """The table of this image's cells."""
+        if self.field is not None:
+            return self.field / "tables" / TABLE / "table.parquet"
         return self.folder / "cells.parquet"
 
     @property
     def overview_path(self) -> Path:
         """The picture with outlines."""
+        if self.field is not None:
+            return self.folder.parent.parent / "overviews" / f"{self.folder.name}.png"
         return self.folder / "overview.png"
 
     def clear(self) -> None:
         """Remove everything of this image, first what would make the rest count as complete."""
         self.cells_path.unlink(missing_ok=True)
+        self.overview_path.unlink(missing_ok=True)
+        if self.field is not None:
+            shutil.rmtree(self.field, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove the folder of a field that is done: nothing of it is left there."""
+        if self.field is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # others are not done yet
+                self.folder.parent.rmdir()
+
+    def image_key(self) -> str | None:
+        """Return the key that the image in a field was written with; None if there is none."""
+        try:
+            node = json.loads((self.field / "zarr.json").read_text("utf-8")) if self.field else {}
+            return str(node["attributes"]["cellseg"]["key"])
+        except (*DAMAGED, TypeError):
+            return None
 
     def write_cells(
         self, key: str, labels: str, tables: Iterable[pa.Table], schema: pa.Schema, facts: Facts
@@ -190,7 +223,19 @@ class ImageResults:
             What else is known of the image; JSON.
         """
         metadata = {KEY: key, LABELS_KEY: labels, FACTS: json.dumps(facts)}
-        write_table(self.cells_path, tables, schema.with_metadata(metadata))
+        path = self.cells_path
+        if self.field is None:
+            write_table(path, tables, schema.with_metadata(metadata))
+            return
+        whole, partial = self.field / "tables", self.folder / "tables.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / "zarr.json", group_node({}, tables=[TABLE]))
+        write_json(partial / TABLE / "zarr.json", group_node({}, **FEATURES))
+        write_table(partial / path.relative_to(whole), tables, schema.with_metadata(metadata))
+        (whole / "zarr.json").unlink(missing_ok=True)
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(whole)
 
     def _metadata(self) -> dict[bytes, bytes]:
         try:

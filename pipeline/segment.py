@@ -28,6 +28,7 @@ from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.image import Image, open_image, sample_windows
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.interest import Interest, Survey
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
@@ -75,6 +76,8 @@ def _loaded(model: NamedModel) -> Segmenter:
 @lru_cache(maxsize=4)
 def opened(source: Field) -> Image:
     """Return the image of a field, opened once in a process."""
+    if source.fault is not None:
+        raise CellsegError(source.fault)
     image = open_image(source.path)
     if source.channel is not None and image.channels == ("0",):
         image = replace(image, channels=(source.channel,))
@@ -111,6 +114,8 @@ class Scene:
         Magnification at which the model sees that level; see `cellseg.models.scale`.
     overlap : "resolve" or "keep"
         What is done where two of the model's cells claim a pixel.
+    stated_place : Place or None
+        Where its results lie, if not in a folder of their own.
     normalisation : Normalisation or None
         Set by `prepare`.
     background : Background or None
@@ -133,6 +138,7 @@ class Scene:
     diameter_px: float | None = None
     zoom: float = 1.0
     overlap: Overlap = "resolve"
+    stated_place: Place | None = None
     normalisation: Normalisation | None = None
     background: Background | None = None
     region: Interest | None = None
@@ -141,6 +147,11 @@ class Scene:
     def name(self) -> str:
         """Name of the image in the results."""
         return self.source.name
+
+    @property
+    def place(self) -> Place:
+        """Where its results lie."""
+        return self.stated_place or Place.of_image(self.name)
 
     @property
     def image(self) -> Image:

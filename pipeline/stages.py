@@ -16,12 +16,14 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
 from cellseg.pipeline.workflow import Workflow
+from cellseg.pipeline.written_plate import plates_of
 
 VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
 
@@ -73,9 +75,18 @@ class Result:
         """The images that could not be done, each with its reason."""
         return tuple(report for report in self.images if report.state == "failed")
 
+    @property
+    def kinds_of_places(self) -> dict[tuple[str, str], None]:
+        """What lies where, each kind once, in words: labels, plates, pictures."""
+        places = [report.place for report in self.images if report.place]
+        return dict.fromkeys(
+            (what, where) for place in places for what, where in place.described(self.folder)
+        )
+
     def image(self, name: str) -> ImageResults:
         """Return where the labels, table and picture of an image lie."""
-        return Results(self.folder).image(name)
+        places = {report.name: report.place for report in self.images}
+        return Results(self.folder).at(places.get(name) or Place.of_image(name))
 
 
 class Run:
@@ -95,6 +106,7 @@ class Run:
         self.seconds: dict[str, dict[str, float]] = {}
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
+        self.plates = plates_of(plan.scenes, plan.results.folder)
         self.cells = 0
 
     def steps(self) -> Iterator[Progress]:
@@ -119,10 +131,13 @@ class Run:
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that no earlier run has finished."""
         results = self.plan.results
+        done = set() if self.fresh else {s.name for s in self.plan.scenes if self._is_done(s)}
+        self._start_plates(done)
         for scene in self.plan.scenes:
             if self.fresh:
-                results.image(scene.name).clear()
-            if self._complete(scene):
+                results.at(scene.place).clear()
+            if scene.name in done:
+                self._pass_over(scene)
                 yield self._report(scene)
             else:
                 self.tasks.append(Prepare(scene))
@@ -154,15 +169,23 @@ class Run:
         self._write_run("running")
         return Progress("", 0, self.plan.tiles)
 
-    def _complete(self, scene: Scene) -> bool:
+    def _start_plates(self, done: set[str]) -> None:
+        """Have the plates in the results list what earlier runs have finished, nothing else."""
+        for place, written in self.plates.items():
+            mine = [scene for scene in self.plan.scenes if scene.place.plate == place]
+            written.start(str(scene.place.group) for scene in mine if scene.name in done)
+
+    def _is_done(self, scene: Scene) -> bool:
         """Whether an earlier run has finished this image."""
+        return Job(scene, self.plan.results).complete()
+
+    def _pass_over(self, scene: Scene) -> None:
+        """Leave an image as an earlier run has finished it."""
         job = Job(scene, self.plan.results)
-        complete = job.complete()
-        if complete:
-            job.here.labels.rescale(scene.voxel_um)
-            self.tiles_done += scene.tiles
-            job.work.clear()
-        return complete
+        job.here.labels.rescale(scene.voxel_um)
+        self.tiles_done += scene.tiles
+        job.work.clear()
+        job.here.sweep()
 
     def _advance(self, task: Prepare | Unit, result: Any) -> Progress | None:
         """Queue what the result of a task makes possible."""
@@ -217,7 +240,9 @@ class Run:
 
     def _report(self, scene: Scene) -> Progress:
         """Note that an image is done."""
-        here = self.plan.results.image(scene.name)
+        here = self.plan.results.at(scene.place)
+        if scene.place.plate is not None:
+            self.plates[scene.place.plate].add(str(scene.place.group))
         cells, facts = here.count_cells(), here.facts()
         where = "" if scene.region is None else " in the region"
         warnings = () if cells else (f"no cells were found{where}",)
@@ -238,6 +263,7 @@ class Run:
         source = str(scene.source.path)
         how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
         how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
+        how["place"] = scene.place
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
@@ -257,10 +283,11 @@ class Run:
     def _gather(self) -> None:
         """Write the table of all images that are done."""
         workflow = self.plan.workflow
-        done = [report.name for report in self.ordered if report.state == "done"]
+        done = {report.name for report in self.ordered if report.state == "done"}
+        places = [scene.place for scene in self.plan.scenes if scene.name in done]
         channels = self.plan.scenes[0].measured
         self.cells = self.plan.results.write_cells(
-            done, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
+            places, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
         )
 
     def _write_run(self, state: str) -> None:

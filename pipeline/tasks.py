@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
@@ -19,7 +20,9 @@ from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.linked import clear_image, link_pixels
 from cellseg.pipeline.linking import link_image, match_region
+from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.overview import overview
@@ -159,7 +162,8 @@ def _restore_overlaps(job: Job) -> None:
 def _start_labels(job: Job, layers: int) -> None:
     times, _, depth, height, width = job.scene.shape
     shape = times, depth, height, width
-    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers)
+    levels = level_count(job.scene.source.path) if job.scene.place.beside_image else None
+    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers, levels)
 
 
 def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:
@@ -249,9 +253,36 @@ def measure_run(job: Job, unit: int) -> None:
     job.work.write_rows(unit, rows)
 
 
+def frame(job: Job, _unit: int) -> None:
+    """Make the arrays that take a copy of the image, in place of an earlier one."""
+    job.work.restart("copy")
+    clear_image(job.copied.path)
+    job.copied.start(job.scene.image.pixels.dtype)
+    job.work.mark("frame", 0)
+
+
+def copy_regions(job: Job, unit: int) -> None:
+    """Copy some regions of the image."""
+    for plane, channel, region in job.copies_in(unit):
+        t, z = job.scene.plane(plane)
+
+        def read(box: Box, t: int = t, z: int = z, c: int = channel) -> NDArray[Any]:
+            (pixels,) = job.scene.image.read(t, z, box, [c])
+            return np.asarray(pixels)
+
+        job.copied.copy(t, channel, z, region, read)
+    job.work.mark("copy", unit)
+
+
 def finish(job: Job, _unit: int) -> None:
-    """Put labels, table and picture in their places, and remove the working files."""
+    """Put image, labels, table and picture in their places, and remove the working files."""
     scene, here, keys = job.scene, job.here, job.keys
+    if here.field is not None and not job.placed:
+        if job.copying:
+            about = scene.channels, scene.voxel_um, scene.name, job.image_key
+            job.copied.finish(*about)
+        else:
+            link_pixels(scene.source.path, here.field, job.image_key)
     if here.labels.key() != keys.labels:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
@@ -267,6 +298,7 @@ def finish(job: Job, _unit: int) -> None:
         caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
         here.write_overview(overview(scene, here.labels), caption)
     job.work.clear()
+    here.sweep()
 
 
 def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
@@ -326,6 +358,8 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
     "layer": layer,
     "paint": paint_region,
     "measure": measure_run,
+    "frame": frame,
+    "copy": copy_regions,
     "finish": finish,
 }
 """What is done in a unit of each stage of a job."""

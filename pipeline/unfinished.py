@@ -37,6 +37,8 @@ from cellseg.pipeline.volumes import Volumes
 ARRAYS, TABLE, NOTHING, DONE = ".safetensors", ".parquet", ".background", ".done"
 """How files end: arrays; rows of cells; of no content, a tile without anything in it, and a unit
 whose outcome lies elsewhere."""
+OF_IMAGE = ("segment", "frame", "copy")
+"""Stages whose outcome follows from the image and what is found in it alone."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -60,8 +62,8 @@ class Unfinished:
         return self.folder / "work"
 
     def _home(self, stage: str) -> Path:
-        key = {"segment": self.keys.tiles, "measure": self.keys.cells}.get(stage, self.keys.labels)
-        return self._work / stage / key
+        own = {"measure": self.keys.cells, **dict.fromkeys(OF_IMAGE, self.keys.tiles)}
+        return self._work / stage / own.get(stage, self.keys.labels)
 
     def _path(self, stage: str, unit: int, suffix: str = ARRAYS) -> Path:
         return self._home(stage) / f"{unit:07d}{suffix}"

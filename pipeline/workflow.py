@@ -84,6 +84,16 @@ class Output(Frozen):
     overview: bool = Field(
         default=True, description="Also write a PNG with the cells outlined for each image."
     )
+    images: Literal["link", "copy"] = Field(
+        default="link",
+        description='Images in plate.zarr, the results of a plate: "link" (those of an OME-Zarr'
+        ' plate by reference) or "copy" (of any plate, so that it is complete by itself).',
+    )
+    labels: Literal["results", "inside"] = Field(
+        default="results",
+        description='Where labels go: "results", or "inside", the labels group of each OME-Zarr'
+        " image.",
+    )
 
 
 class Tiling(Frozen):

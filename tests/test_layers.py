@@ -14,7 +14,7 @@ FILES = [
     path for folder in ("models", "pipeline", "workflows") for path in (ROOT / folder).rglob("*.py")
 ]
 READERS = {"image", "ome_zarr", "source", "tiff", "tiff_layout", "tiff_metadata", "voxel"}
-WRITERS = {"results", "labels", "pyramid"}
+WRITERS = {"results", "labels", "pyramid", "copied"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -1,0 +1,142 @@
+"""Place: where the results of an image lie, in a folder of its own or in a plate."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cellseg.models.errors import CellsegError
+from cellseg.pipeline.ngff import Version, zarr_format
+from cellseg.pipeline.plate import Field
+from cellseg.pipeline.workflow import Output
+
+__all__ = ["Place", "arrange"]
+
+PLATE = "plate.zarr"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the results of one image lie; small, and a part of ``run.json``.
+
+    Parameters
+    ----------
+    folder : str
+        From the results folder: of labels, table and picture; or, where the rest lies in a
+        plate, of what is unfinished.
+    plate, group : str or None
+        The OME-Zarr plate from the results folder, and in it row, column and field.
+    inside : str or None
+        The input image whose own ``labels`` group takes the labels.
+    ngff : "0.4" or "0.5"
+        Version of OME-Zarr that the labels are written in.
+    """
+
+    folder: str
+    plate: str | None = None
+    group: str | None = None
+    inside: str | None = None
+    ngff: Version = "0.5"
+
+    @classmethod
+    def of_image(cls, name: str) -> Place:
+        """Return the place of an image that is in no plate."""
+        return cls(f"images/{name}")
+
+    @classmethod
+    def read(cls, report: Mapping[str, Any]) -> Place:
+        """Return the place that a line of ``run.json`` states."""
+        return cls(**(report.get("place") or asdict(cls.of_image(report["name"]))))
+
+    @property
+    def beside_image(self) -> bool:
+        """Whether the labels lie in the group of an image."""
+        return self.plate is not None or self.inside is not None
+
+    def described(self, folder: Path) -> list[tuple[str, str]]:
+        """Return what lies where in a results folder, in words."""
+        if self.plate is not None:
+            pictures = folder / "overviews" / "<image>.png"
+            return [("plate", str(folder / self.plate)), ("pictures", str(pictures))]
+        own = folder / "images" / "<image>"
+        labels = "<image>/labels/cells, in the input" if self.inside else str(own / "labels.zarr")
+        return [("labels", labels), ("pictures", str(own / "overview.png"))]
+
+
+def arrange(fields: Sequence[Field], output: Output) -> list[Place]:
+    """Return the place of each image of a run.
+
+    Fields of OME-Zarr plates go to ``plate.zarr``; of several plates each goes to one of its
+    own name. So do, where images are copied, those of any plate.
+
+    Raises
+    ------
+    CellsegError
+        If labels are to be written inside images that are no OME-Zarr.
+    """
+    if output.labels == "inside":
+        return [_inside(field) for field in fields]
+    groups = _groups(fields, output)
+    plates = [_plate(field) for field, group in zip(fields, groups, strict=True) if group]
+    folders = _folders(list(dict.fromkeys(plates)))
+    return [
+        Place.of_image(field.name)
+        if group is None
+        else Place(f"work/{field.name}", folders[_plate(field)], group)
+        for field, group in zip(fields, groups, strict=True)
+    ]
+
+
+def _plate(field: Field) -> tuple[str, Path | None]:
+    """Return what tells a plate from others, which may have its name."""
+    return field.plate or "plate", field.path.parents[2] if field.group else None
+
+
+def _folders(plates: Sequence[tuple[str, Path | None]]) -> dict[tuple[str, Path | None], str]:
+    """Return the name of each plate in the results."""
+    if len(plates) == 1:
+        return {plates[0]: PLATE}
+    names = [re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") for name, _ in plates]
+    before = [names[:place].count(name) for place, name in enumerate(names)]
+    ends = [f"-{count + 1}.zarr" if count else ".zarr" for count in before]
+    return {each: name + end for each, name, end in zip(plates, names, ends, strict=True)}
+
+
+def _groups(fields: Sequence[Field], output: Output) -> list[str | None]:
+    """Return row, column and field in the plate written, or None, of each image."""
+    if output.images == "link":
+        return [field.group for field in fields]
+    wanted = [field.group or _from_well(field) for field in fields]
+    taken: Counter[tuple[Any, str]] = Counter()
+    groups: list[str | None] = []
+    for field, group in zip(fields, wanted, strict=True):
+        if group is not None:
+            before = taken[_plate(field), group]
+            taken[_plate(field), group] += 1
+            group = f"{group}x{before + 1}" if before else group
+        groups.append(group)
+    return groups
+
+
+def _from_well(field: Field) -> str | None:
+    """Return the group of a field that is known by its well: ``B/03/1``."""
+    well = re.fullmatch(r"([A-Z]{1,2})(\d+)", field.well or "")
+    if well is None:
+        return None
+    # A path in a well is of letters and numbers only.
+    parts = [field.site or "0", field.acquisition or "", field.channel or ""]
+    return f"{well[1]}/{well[2]}/{re.sub('[^A-Za-z0-9]', '', 'x'.join(filter(None, parts))) or 0}"
+
+
+def _inside(field: Field) -> Place:
+    if field.fault is None and zarr_format(field.path) is None:
+        raise CellsegError(
+            f'[output] labels = "inside": {field.path} is no OME-Zarr image, so it holds no labels.'
+            ' Give OME-Zarr images only, or set labels to "results".'
+        )
+    ngff: Version = "0.4" if zarr_format(field.path) == 2 else "0.5"
+    return Place(f"images/{field.name}", inside=str(field.path.absolute()), ngff=ngff)
