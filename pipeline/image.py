@@ -43,12 +43,16 @@ class Image:
         Size of a pixel in um; None if unknown. z is 1.0 where there is one plane of unknown depth.
     source : str
         Path of the file.
+    numbering : tuple of str
+        Names of the channels that it should have, where it lacks some: channels are
+        numbered by these, so that a number means the same channel in a whole plate.
     """
 
     pixels: da.Array
     channels: tuple[str, ...]
     voxel: Voxel | None
     source: str
+    numbering: tuple[str, ...] = ()
 
     @classmethod
     def from_source(
@@ -90,16 +94,23 @@ class Image:
         CellsegError
             If there is no such channel; lists those that exist, the nearest name first.
         """
+        numbered = self.numbering or self.channels
+        if isinstance(channel, int) and 0 <= channel < len(numbered):
+            channel = numbered[channel]
         if channel in self.channels:
             return self.channels.index(str(channel))
-        if isinstance(channel, int) and 0 <= channel < len(self.channels):
-            return channel
+        if channel in numbered:
+            raise CellsegError(
+                f"{self.source}: channel {channel!r} is missing here, which other images of its"
+                f" plate have; there is {', '.join(map(repr, self.channels))}. Add its file, or let"
+                " the model see others."
+            )
         names = sorted(
             self.channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio()
         )
         raise CellsegError(
             f"{self.source}: no channel {channel!r}; there are {len(names)}:"
-            f" {', '.join(map(repr, names))}, or by index 0 to {len(names) - 1}."
+            f" {', '.join(map(repr, names))}, or by index 0 to {len(numbered) - 1}."
         )
 
     def read(self, t: int, z: int, box: Box, channels: Sequence[int]) -> NDArray[Any]:

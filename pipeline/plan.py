@@ -16,11 +16,12 @@ import numpy as np
 from cellseg.models import MODELS, CellsegError, Overlap, Segmenter
 from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
+from cellseg.pipeline.assembled import fingerprints
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import fingerprint
 from cellseg.pipeline.measure import column_types
-from cellseg.pipeline.plate import discover
+from cellseg.pipeline.plate import Field, disagreements, find
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
 from cellseg.pipeline.workflow import Workflow
@@ -66,6 +67,8 @@ class Plan:
         follows from but the images.
     estimated : Estimated or None
         What it came to.
+    remarks : tuple of str
+        What is odd about the images.
     """
 
     workflow: Workflow
@@ -75,6 +78,7 @@ class Plan:
     model: dict[str, Any]
     diameter_key: str | None = None
     estimated: Estimated | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def undecided(self) -> bool:
@@ -103,7 +107,7 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What the user should know before it starts."""
         trained, here = self.model.get("normalised_in_training"), self.workflow.normalise
-        notes = self.diameter.warnings if self.diameter else ()
+        notes = (*self.remarks, *(self.diameter.warnings if self.diameter else ()))
         if trained is None or trained["method"] == here.method:
             return notes
         return (
@@ -147,12 +151,13 @@ def plan(
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
-    fields = discover([Path(entry) for entry in workflow.images], workflow.pattern)
+    found = find([Path(entry) for entry in workflow.images], workflow.pattern)
+    fields = found.fields
     scenes, unreadable, problems = [], [], []
     opened.cache_clear()  # a file may have changed since an earlier run of this process
     for source in fields:
         try:
-            key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
+            key = _digest(FORMAT, *_state(source), identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             image = opened(source)
             about = image.pixels.shape, image.channels, image.voxel
@@ -169,13 +174,21 @@ def plan(
     if problems and len(problems) == len(fields):
         raise problems[0]
     results = Results(Path(workflow.output.path))
-    planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
+    remarks = (*found.notes, *disagreements((each.source.plate, each.voxel_um) for each in scenes))
+    planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model, remarks=remarks)
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
     key = _digest("diameter", own, workflow.normalise, channels)
     known = None if fresh else results.read_diameter(key)
     planned = replace(planned, diameter_key=key)
     return planned if known is None else planned.sized(known)
+
+
+def _state(source: Field) -> tuple[Any, Any]:
+    """Return what tells one state of an image's files from another, and what names its channels."""
+    if not source.parts:
+        return fingerprint(source.path), source.channel
+    return fingerprints(source.parts), source.channels
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:
@@ -275,6 +288,6 @@ class Keys:
         workflow = scene.workflow
         labels = _digest(scene.key, workflow.stitch)
         source = scene.source
-        named = source.name, source.well, source.site, scene.channels
+        named = source.name, source.plate, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)
         return cls(scene.key, labels, cells)

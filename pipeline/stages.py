@@ -219,7 +219,7 @@ class Run:
         """Note that an image is done."""
         here = self.plan.results.image(scene.name)
         cells, facts = here.count_cells(), here.facts()
-        warnings = () if cells else ("no cells were found",)
+        warnings = scene.source.notes if cells else (*scene.source.notes, "no cells were found")
         return self._settle(
             scene,
             "done",

@@ -61,7 +61,7 @@ def test_run_writes_what_its_summary_says(folder: Path) -> None:
     assert rows > 60
     csv = (folder / "out" / "cells.csv").read_text().splitlines()
     assert len(csv) == rows + 1
-    assert csv[0].startswith('"image","well","site","label"')
+    assert csv[0].startswith('"image","plate","well","site","label"')
     written = {path.name for path in (folder / "out" / "images" / "f0").iterdir()}
     assert written == {"labels.zarr", "cells.parquet", "overview.png"}
     document = json.loads((folder / "out" / "run.json").read_text())
