@@ -123,6 +123,34 @@ def run(
         ctx.exit(1)
 
 
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PATH...")
+@click.option("--pattern", help="How file names are read, in place of the preset that fits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+@click.pass_context
+def inspect(
+    ctx: click.Context, inputs: tuple[str, ...], pattern: str | None, *, as_json: bool
+) -> None:
+    """Print what the images of PATH are understood to be; nothing is computed.
+
+    PATH is a file, a folder, a glob or a workflow. Shown are plates, wells, fields,
+    channels, shapes and pixel sizes, files that are left over, and what is wrong.
+
+    Exit code 1: some images cannot be used; they are listed.
+    """
+    from cellseg.pipeline.survey import survey
+
+    found = survey(inputs, pattern)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.document, indent=2))
+    else:
+        click.echo(found.text)
+    if found.problems:
+        ctx.exit(1)
+
+
 def _print_plan(planned: Plan) -> None:
     """Say what will be done."""
     model = " ".join(str(planned.model[key]) for key in ("name", "weights") if key in planned.model)
