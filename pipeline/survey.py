@@ -19,8 +19,8 @@ from cellseg.pipeline.workflow import read_workflow
 
 __all__ = ["Survey", "survey"]
 
-PLATES = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
-"""Rows and columns of plates of 6, 24, 96, 384 and 1536 wells."""
+PLATES = ((8, 12), (16, 24), (32, 48))
+"""Rows and columns of plates of 96, 384 and 1536 wells: fewer are shown as a part of 96."""
 LISTED = 10
 
 
