@@ -13,7 +13,7 @@ from cellseg.models.errors import CellsegError
 from cellseg.pipeline.fields import Group, LeftOver, Part, group
 from cellseg.pipeline.file_names import FileName, Pattern, fitting, given
 from cellseg.pipeline.image import READERS, reader_of
-from cellseg.pipeline.inputs import Input, find_files, some
+from cellseg.pipeline.found_files import Input, find_files, some
 from cellseg.pipeline.plate_index import PlateIndex, read_index
 from cellseg.pipeline.voxel import Voxel
 

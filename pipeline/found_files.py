@@ -1,4 +1,4 @@
-"""Inputs: the image files that a file, a folder or a glob of the user's means."""
+"""Found files: the images that a file, a folder or a glob of the user's means."""
 
 from __future__ import annotations
 
