@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.lazy_slide import Slide
 from benchmarks.watched import IDLE, LOOK_EVERY, STATES, Started
-from cellseg.pipeline.image import open_image
 from cellseg.pipeline.plate import discover
+from cellseg.pipeline.segment import opened
 from cellseg.pipeline.tiles import Box, Grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,7 +202,7 @@ def tile_shapes(workflow: dict[str, Any]) -> set[str]:
     """
     tiling, shapes = workflow["tiling"], set()
     for source in discover([Path(image) for image in workflow["images"]], None):
-        plane = Box(0, 0, *open_image(source.path).pixels.shape[3:])
+        plane = Box(0, 0, *opened(source).pixels.shape[3:])
         grid = Grid(plane, tiling["size"], tiling["halo"])
         shapes |= {grid.read(position).shape for position in range(len(grid))}
     return {f"{height}x{width}" for height, width in shapes}

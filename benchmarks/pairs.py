@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.breakdown import size_class
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import open_image
-from cellseg.pipeline.plate import discover
+from cellseg.pipeline.plate import each_file
 
 BY_SIZE = "by-size"
 """The name of `group_of` on the command line."""
@@ -47,8 +47,8 @@ def find_pairs(images: Path, labels: Path, listed: Path | None = None) -> list[P
         If a listed image or a label image is missing, a label image is of
         another shape or not of integers, or an image has several planes.
     """
-    fields = {field.name: field.path for field in discover([images], None)}
-    truths = {field.name: field.path for field in discover([labels], None)}
+    fields = {field.name: field.path for field in each_file([images])}
+    truths = {field.name: field.path for field in each_file([labels])}
     if listed is not None:
         fields = _select(fields, listed)
     missing = [name for name in fields if name not in truths]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +11,12 @@ import click
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.export import EXPORTERS, HELP
+from cellseg.pipeline.progress import progress
 
 if TYPE_CHECKING:
     from cellseg.pipeline.plan import Plan
     from cellseg.pipeline.stages import Result, Run
 
-PLAIN_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
 SOME = 10
 
 
@@ -126,6 +123,34 @@ def run(
         ctx.exit(1)
 
 
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PATH...")
+@click.option("--pattern", help="How file names are read, in place of the preset that fits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+@click.pass_context
+def inspect(
+    ctx: click.Context, inputs: tuple[str, ...], pattern: str | None, *, as_json: bool
+) -> None:
+    """Print what the images of PATH are understood to be; nothing is computed.
+
+    PATH is a file, a folder, a glob or a workflow. Shown are plates, wells, fields,
+    channels, shapes and pixel sizes, files that are left over, and what is wrong.
+
+    Exit code 1: some images cannot be used; they are listed.
+    """
+    from cellseg.pipeline.survey import survey
+
+    found = survey(inputs, pattern)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.document, indent=2))
+    else:
+        click.echo(found.text)
+    if found.problems:
+        ctx.exit(1)
+
+
 def _print_plan(planned: Plan) -> None:
     """Say what will be done."""
     model = " ".join(str(planned.model[key]) for key in ("name", "weights") if key in planned.model)
@@ -161,48 +186,13 @@ def _follow(going: Run) -> None:
         said = going.plan.notes
         next(steps)  # decides it
         _print_diameter(going.plan, said)
-    with _progress("tiles", going.plan.tiles) as show:
+    with progress("tiles", going.plan.tiles) as show:
         for step in steps:
             report = step.report
             line = None
             if report is not None and report.state == "failed":
                 line = f"failed: {report.reason}"
             show(step.tiles, f"{step.image} {step.stage}".rstrip(), line)
-
-
-@contextmanager
-def _progress(unit: str, total: int) -> Iterator[Callable[[int, str, str | None], None]]:
-    """Yield a function of (done, what, extra line) that shows how far the work is."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as TimeLeft
-
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeLeft())
-        with Progress(
-            *columns, TextColumn("{task.description}"), console=Console(stderr=True)
-        ) as bar:
-            task = bar.add_task("", total=total)
-
-            def show(done: int, what: str, line: str | None) -> None:
-                bar.update(task, completed=done, description=what)
-                if line:
-                    bar.console.print(line, markup=False, highlight=False)
-
-            yield show
-        return
-    start = last = time.monotonic()
-
-    def tell(done: int, what: str, line: str | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if line:
-            click.echo(line, err=True)
-        if now - last >= PLAIN_SECONDS:
-            click.echo(f"{done}/{total} {unit}, {now - start:.0f} s, {what}", err=True)
-            last = now
-
-    yield tell
 
 
 def _print_summary(result: Result, seconds: float) -> None:
@@ -268,7 +258,7 @@ def train(
 
     learning = Learning(settings, config, fresh=fresh)
     click.echo(learning.describe())
-    with _progress("steps", settings.steps) as show:
+    with progress("steps", settings.steps) as show:
         for step in learning.steps():
             show(step.count, step.losses_text, step.validation_text)
     click.echo(
@@ -325,7 +315,7 @@ def export(results: Path, form: str, output: Path | None) -> None:
     from cellseg.pipeline.export import Export
 
     going = Export(results, form, output)
-    with _progress("images", len(going.images)) as show:
+    with progress("images", len(going.images)) as show:
         for done, name in enumerate(going.steps(), 1):
             show(done, name, None)
     images = len(going.images)

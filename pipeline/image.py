@@ -48,6 +48,9 @@ class Image:
         Coarser copies that the file keeps, finest first; `at_level` gives one as an image.
     remarks : tuple of str
         What the user should know of it.
+    numbering : tuple of str
+        Names of the channels that it should have, where it lacks some: channels are
+        numbered by these, so that a number means the same channel in a whole plate.
     """
 
     pixels: da.Array
@@ -56,6 +59,7 @@ class Image:
     source: str
     levels: tuple[Level, ...] = ()
     remarks: tuple[str, ...] = ()
+    numbering: tuple[str, ...] = ()
 
     @classmethod
     def from_source(
@@ -137,7 +141,7 @@ class Image:
 
     def channel_index(self, channel: int | str) -> int:
         """Return the index of a channel given by index or name; see `find_channel`."""
-        return find_channel(self.channels, self.source, channel)
+        return find_channel(self.channels, self.source, channel, self.numbering)
 
     def read(self, t: int, z: int, box: Box, channels: Sequence[int]) -> NDArray[Any]:
         """Return a box of one plane, decoding only what lies under it.
@@ -172,7 +176,9 @@ class Image:
         return np.ascontiguousarray(together[[c - first for c in channels]])
 
 
-def find_channel(channels: Sequence[str], source: str, channel: int | str) -> int:
+def find_channel(
+    channels: Sequence[str], source: str, channel: int | str, numbering: Sequence[str] = ()
+) -> int:
     """Return the index of a channel given by index or name.
 
     Parameters
@@ -182,20 +188,29 @@ def find_channel(channels: Sequence[str], source: str, channel: int | str) -> in
     source : str
         Where they are; the first words of the error.
     channel : int or str
+    numbering : sequence of str
+        Names of those that a number counts, if others than `channels`; see `Image`.
 
     Raises
     ------
     CellsegError
         If there is no such channel; lists those that exist, the nearest name first.
     """
+    numbered = numbering or channels
+    if isinstance(channel, int) and 0 <= channel < len(numbered):
+        channel = numbered[channel]
     if channel in channels:
         return channels.index(str(channel))
-    if isinstance(channel, int) and 0 <= channel < len(channels):
-        return channel
+    if channel in numbered:
+        raise CellsegError(
+            f"{source}: channel {channel!r} is missing here, which others of its plate have;"
+            f" there is {', '.join(map(repr, channels))}. Add its file, or let the model see"
+            " another."
+        )
     names = sorted(channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio())
     raise CellsegError(
         f"{source}: no channel {channel!r}; there are {len(names)}:"
-        f" {', '.join(map(repr, names))}, or by index 0 to {len(names) - 1}."
+        f" {', '.join(map(repr, names))}, or by index 0 to {len(numbered) - 1}."
     )
 
 

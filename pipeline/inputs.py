@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,11 @@ class Inputs:
 
     @classmethod
     def of(
-        cls, entries: Sequence[int | str | Combination], channels: Sequence[str], source: str
+        cls,
+        entries: Sequence[int | str | Combination],
+        channels: Sequence[str],
+        source: str,
+        numbering: Sequence[str] = (),
     ) -> Inputs:
         """Find the channels that the entries of ``[model] channels`` name.
 
@@ -77,13 +81,16 @@ class Inputs:
             Names of the channels of an image.
         source : str
             Which image it is, for an error.
+        numbering : sequence of str
+            See `find_channel`.
 
         Raises
         ------
         CellsegError
             If there is no such channel; lists those that exist, the nearest name first.
         """
-        return cls(tuple(_plane(entry, channels, source) for entry in entries))
+        find = partial(find_channel, channels, source, numbering=numbering)
+        return cls(tuple(_plane(entry, channels, source, find) for entry in entries))
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -150,23 +157,33 @@ def _numbered(names: Sequence[str], channels: int) -> list[str]:
     return [*names[:channels], *(f"input_{n}" for n in range(len(names) - channels))]
 
 
-def _plane(entry: int | str | Combination, channels: Sequence[str], source: str) -> Plane:
+def _plane(
+    entry: int | str | Combination,
+    channels: Sequence[str],
+    source: str,
+    find: Callable[[int | str], int],
+) -> Plane:
     if isinstance(entry, int | str):
-        return Plane(str(entry), (find_channel(channels, source, entry),))
+        return Plane(str(entry), (find(entry),))
     name, named = NAMES[type(entry)](entry)
     if isinstance(entry, Stain | Grey) and entry.of is None and not set(COLOURS) <= set(channels):
         raise CellsegError(
             f"{source}: {name} is made of the channels red, green and blue; there are"
             f" {', '.join(map(repr, channels))}. Name the three, as in of = [0, 1, 2]."
         )
-    return Plane(name, tuple(_index(channels, source, each, entry) for each in named), entry)
+    return Plane(name, tuple(_index(channels, find, each, entry) for each in named), entry)
 
 
-def _index(channels: Sequence[str], source: str, channel: int | str, entry: Combination) -> int:
+def _index(
+    channels: Sequence[str],
+    find: Callable[[int | str], int],
+    channel: int | str,
+    entry: Combination,
+) -> int:
     # A key in TOML is always text.
     if isinstance(entry, SumOf) and channel not in channels and str(channel).isdecimal():
         channel = int(channel)
-    return find_channel(channels, source, channel)
+    return find(channel)
 
 
 def _stacked(planes: Sequence[Pixels], dtype: np.dtype[Any]) -> Pixels:

@@ -133,7 +133,7 @@ def _from_well(field: Field) -> str | None:
 
 
 def _inside(field: Field) -> Place:
-    if field.fault is None and zarr_format(field.path) is None:
+    if field.problem is None and zarr_format(field.path) is None:
         raise CellsegError(
             f'[output] labels = "inside": {field.path} is no OME-Zarr image, so it holds no labels.'
             ' Give OME-Zarr images only, or set labels to "results".'

@@ -16,6 +16,7 @@ import numpy as np
 from cellseg.models import MODELS, CellsegError, Overlap, Segmenter
 from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
+from cellseg.pipeline.assembled import fingerprints
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import Image, fingerprint
@@ -24,7 +25,7 @@ from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
 from cellseg.pipeline.pixel_size import doubts
 from cellseg.pipeline.place import Place, arrange
-from cellseg.pipeline.plate import discover
+from cellseg.pipeline.plate import Field, disagreements, find
 from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import NamedModel, Scene, opened
@@ -76,6 +77,8 @@ class Plan:
         follows from but the images.
     estimated : Estimated or None
         What it came to.
+    remarks : tuple of str
+        What is odd about the images.
     """
 
     workflow: Workflow
@@ -85,6 +88,7 @@ class Plan:
     model: dict[str, Any]
     diameter_key: str | None = None
     estimated: Estimated | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def undecided(self) -> bool:
@@ -113,7 +117,8 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What the user should know before it starts."""
         trained, here = self.model.get("normalised_in_training"), self.workflow.normalise
-        notes = (*(self.diameter.warnings if self.diameter else ()), *doubts(self.scenes))
+        sizes = self.diameter.warnings if self.diameter else ()
+        notes = (*self.remarks, *sizes, *doubts(self.scenes))
         if trained is None or trained["method"] == here.method:
             return notes
         return (
@@ -168,14 +173,15 @@ def plan(
     _check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
-    fields = discover([Path(entry) for entry in workflow.images], workflow.pattern)
+    found = find([Path(entry) for entry in workflow.images], workflow.pattern)
+    fields = found.fields
     scenes, unreadable, problems = [], [], []
     opened.cache_clear()  # a file may have changed since an earlier run of this process
     for source, place in zip(fields, arrange(fields, workflow.output), strict=True):
         try:
             image = opened(source)
             _check_place(source.path, place, workflow)
-            key = _digest(FORMAT, fingerprint(source.path), source.channel, identity)
+            key = _digest(FORMAT, *_state(source), identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             about = image.pixels.shape, image.channels, image.voxel, image.remarks
             scene = Scene(
@@ -199,7 +205,8 @@ def plan(
         raise problems[0]
     check_found(workflow.region, [scene.region for scene in scenes])
     results = Results(Path(workflow.output.path))
-    planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model)
+    remarks = (*found.notes, *disagreements((each.source.plate, each.voxel_um) for each in scenes))
+    planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model, remarks=remarks)
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
     level = [workflow.level] if workflow.level not in ("auto", 0) else []
@@ -234,6 +241,13 @@ def _check_place(path: Path, place: Place, workflow: Workflow) -> None:
         check_linkable(path)
     if place.inside is not None:
         check_free(Path(place.inside) / "labels")
+
+
+def _state(source: Field) -> tuple[Any, Any]:
+    """Return what tells one state of an image's files from another, and what names its channels."""
+    if not source.parts:
+        return fingerprint(source.path), source.channel
+    return fingerprints(source.parts), source.channels
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:
@@ -351,6 +365,6 @@ class Keys:
         region = () if scene.region is None else (scene.region.identity,)
         labels = _digest(scene.key, workflow.stitch, *region, *_linking(scene))
         source = scene.source
-        named = source.name, source.well, source.site, scene.channels
+        named = source.name, source.plate, source.well, source.site, scene.channels
         cells = _digest(labels, workflow.measure, scene.voxel_um, *named)
         return cls(scene.key, labels, cells)

@@ -14,7 +14,7 @@ from cellseg.models.normalise import decide
 from cellseg.models.settings import TrainSettings
 from cellseg.pipeline.image import open_image, reader_of
 from cellseg.pipeline.masks import MaskSource, find_masks, stem_of
-from cellseg.pipeline.plate import discover
+from cellseg.pipeline.plate import each_file
 from cellseg.pipeline.tiles import Box
 
 
@@ -30,7 +30,7 @@ def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
     for number, (images, labels) in enumerate(zip(settings.images, settings.labels, strict=True)):
         truths = _truths(labels)
         classes = _by_name(settings.class_images[number]) if settings.class_images else {}
-        for field in discover([Path(images)], None):
+        for field in each_file([Path(images)]):
             truth = truths.get(field.name, truths.get(stem_of(field.path.name)))
             if truth is None:
                 raise CellsegError(f"{field.path}: no label image of that name in {labels}.")
@@ -69,7 +69,7 @@ def _truths(given: str) -> dict[str, MaskSource]:
 
 
 def _by_name(folder: str) -> dict[str, Path]:
-    return {field.name: field.path for field in discover([Path(folder)], None)}
+    return {field.name: field.path for field in each_file([Path(folder)])}
 
 
 def _held_out(settings: TrainSettings, names: Sequence[str]) -> set[str]:

@@ -23,9 +23,10 @@ from cellseg.models import (
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import DetectorSettings, ModelSettings
+from cellseg.pipeline.assembled import open_field
 from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.config import Config, keep_freed_memory
-from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.image import Image, sample_windows
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.interest import Interest, Survey
 from cellseg.pipeline.place import Place
@@ -75,13 +76,14 @@ def _loaded(model: NamedModel) -> Segmenter:
 
 @lru_cache(maxsize=4)
 def opened(source: Field) -> Image:
-    """Return the image of a field, opened once in a process."""
-    if source.fault is not None:
-        raise CellsegError(source.fault)
-    image = open_image(source.path)
-    if source.channel is not None and image.channels == ("0",):
-        image = replace(image, channels=(source.channel,))
-    return image
+    """Return the image of a field, opened once in a process.
+
+    Raises
+    ------
+    CellsegError
+        If it cannot be opened, or its files do not make an image.
+    """
+    return open_field(source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +222,8 @@ class Scene:
     @property
     def inputs(self) -> Inputs:
         """What the model sees of the image's channels."""
-        return Inputs.of(self.workflow.model.channels, self.channels, str(self.source.path))
+        entries, source = self.workflow.model.channels, self.source
+        return Inputs.of(entries, self.channels, str(source.path), source.numbering)
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ class Run:
             self.plates[scene.place.plate].add(str(scene.place.group))
         cells, facts = here.count_cells(), here.facts()
         where = "" if scene.region is None else " in the region"
-        warnings = () if cells else (f"no cells were found{where}",)
+        warnings = (*scene.source.notes, *(() if cells else (f"no cells were found{where}",)))
         return self._settle(
             scene,
             "done",

@@ -24,6 +24,7 @@ WINDOW = 1024
 
 FIRST: dict[str, pa.DataType] = {
     "image": pa.string(),
+    "plate": pa.string(),
     "well": pa.string(),
     "site": pa.string(),
     "label": pa.uint32(),
@@ -225,6 +226,7 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
     starts = cells.boxes[:, [0, 1]] == 0
     return {
         "image": [scene.name] * count,
+        "plate": pa.array([scene.source.plate] * count, pa.string()),
         "well": pa.array([scene.source.well] * count, pa.string()),
         "site": pa.array([scene.source.site] * count, pa.string()),
         "label": np.arange(first, first + count, dtype=np.uint32),

@@ -202,8 +202,9 @@ class Workflow(Frozen):
     output: Output
     pattern: str | None = Field(
         default=None,
-        description='How file names say well and site: "imagexpress", "cellprofiler" or a regular'
-        " expression with named groups well, site, channel.",
+        description="How files are named: a preset (imagexpress, harmony, ...), a form such as"
+        ' "{well}_{site}_{channel}.tif", or a regular expression with named groups among plate,'
+        " well, site, channel, z, t. Default: the preset that fits most files.",
     )
     pixel_size_um: float | None = Field(
         default=None,

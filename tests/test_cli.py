@@ -45,10 +45,10 @@ def test_help_is_there_at_once_and_names_every_command() -> None:
         "print([m for m in ('torch', 'dask', 'zarr', 'skimage', 'pandas') if m in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    for command in ("run", "train", "evaluate", "export", "models"):
+    for command in ("run", "inspect", "train", "evaluate", "export", "models"):
         assert f"  {command} " in found.stdout
     assert found.stdout.endswith("[]\n")
-    for command in ("run", "train", "evaluate", "export", "models"):
+    for command in ("run", "inspect", "train", "evaluate", "export", "models"):
         assert cellseg(command, "--help").exit_code == 0
 
 
@@ -61,7 +61,7 @@ def test_run_writes_what_its_summary_says(folder: Path) -> None:
     assert rows > 60
     csv = (folder / "out" / "cells.csv").read_text().splitlines()
     assert len(csv) == rows + 1
-    assert csv[0].startswith('"image","well","site","label"')
+    assert csv[0].startswith('"image","plate","well","site","label"')
     written = {path.name for path in (folder / "out" / "images" / "f0").iterdir()}
     assert written == {"labels.zarr", "cells.parquet", "overview.png"}
     document = json.loads((folder / "out" / "run.json").read_text())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.plate import PATTERNS, discover
+from cellseg.pipeline.plate import disagreements, discover, each_file, find
 
 DEMO = Path(__file__).parents[1] / "workflows" / "demo_plate"
 GUID = "521471E0-9BD7-492A-8739-9C782C2585B0"
@@ -65,10 +65,23 @@ def test_other_names_are_not_taken_for_wells(name: str, tmp_path: Path) -> None:
     assert (field.well, field.site, field.channel) == (None, None, None)
 
 
-def test_a_preset_is_assumed_only_if_every_file_has_it(tmp_path: Path) -> None:
+def test_a_preset_is_assumed_if_most_files_have_it_and_the_others_are_left_over(
+    tmp_path: Path,
+) -> None:
     files(tmp_path, "plate_A01_s1_w1.tif", "plate_A02_s1_w1.tif", "overview.tif")
+    seen = find([tmp_path], None)
+    assert [field.well for field in seen.fields] == ["A01", "A02"]
+    assert [left.path.name for left in seen.left_over] == ["overview.tif"]
+    assert seen.notes == ("1 file left over (overview.tif); `cellseg inspect` says why",)
+    # What was given by name is never left over.
+    each = [tmp_path / name for name in ("overview.tif", "plate_A01_s1_w1.tif")]
+    assert [field.well for field in discover([*each, tmp_path / "plate_A02_s1_w1.tif"], None)] == [
+        None,
+        "A01",
+        "A02",
+    ]
+    files(tmp_path, "a.tif", "b.tif")
     assert all(field.well is None for field in discover([tmp_path], None))
-    assert {field.well for field in discover([tmp_path / "plate*"], None)} == {"A01", "A02"}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +111,9 @@ def test_an_own_pattern_may_have_any_of_the_groups(tmp_path: Path) -> None:
         ("imagexpres", "has no named group .* Did you mean imagexpress?"),
         (r"A(\d+)", "has no named group"),
         (r"(?P<site>1)(?P<field>2)", "has both site and field"),
+        ("{well}_{wave}.tif", "has the unknown group 'wave'"),
+        ("{z}_{z}.tif", "has a group twice"),
+        (r"(?P<row>A)", "needs row and column"),
         (r"(?P<well>Q\d+)", "does not match 4 of 5 files: A1.tif, A2.tif, A3.tif, ..."),
     ],
 )
@@ -220,9 +236,117 @@ def test_names_never_clash_whatever_the_file_system(parts: set[tuple[str, str]])
     assert all(re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name) for name in names)
 
 
-def test_every_preset_has_the_three_groups() -> None:
-    for pattern in PATTERNS.values():
-        assert set(re.compile(pattern).groupindex) == {"well", "site", "channel"}
+@pytest.mark.parametrize(
+    ("paths", "images"),
+    [
+        # Channels of a well and site are one image, named after both.
+        (
+            ["p_A01_s1_w1.tif", "p_A01_s1_w2.tif", "p_A01_s2_w1.tif", "p_A01_s2_w2.tif"],
+            {"p_A01_s1": 2, "p_A01_s2": 2},
+        ),
+        # Where every image is one file, its name stays.
+        (["p_A01_s1_w1.tif", "p_A01_s2_w1.tif"], {"p_A01_s1_w1": 1, "p_A01_s2_w1": 1}),
+        # Planes and time points too; a projection beside them is left over.
+        (
+            [
+                *(f"TimePoint_1/ZStep_{z}/p_A01_w{w}.tif" for z in (1, 2) for w in (1, 2)),
+                "TimePoint_1/p_A01_w1.tif",
+                "TimePoint_1/ZStep_1/p_A01_w1_thumb.tif",
+            ],
+            {"p_A01": 4},
+        ),
+        (["TimePoint_1/p_A01.TIF", "TimePoint_2/p_A01.TIF"], {"p_A01": 2}),
+        # Two plates of the same wells: two folders.
+        (
+            [f"plate {n}/A01_s1_w{w}.tif" for n in (1, 2) for w in (1, 2)],
+            {"plate_1_A01_s1": 2, "plate_2_A01_s1": 2},
+        ),
+        (
+            [f"Images/r01c02f01p0{z}-ch{c}sk1fk1fl1.tiff" for z in (1, 2) for c in (1, 2)],
+            {"plate_A02_s01": 4},
+        ),
+        (
+            [f"x_B03_T000{t}F001L01A0{c}Z01C0{c}.tif" for t in (1, 2) for c in (1, 2)],
+            {"x_B03_s001": 4},
+        ),
+        (
+            [f"VID9_A1_1_2023y01m0{d}d_00h00m.tif" for d in (1, 2)],
+            {"VID9_A01_s1": 2},
+        ),
+        (["A01_1_DAPI.tif", "A01_1_GFP.tif", "notes.txt"], {"plate_A01_s1": 2}),
+        (["B02_f3_ch1.tif", "B02_f3_ch2.tif"], {"plate_B02_s3": 2}),
+        # Labels beside the images are no images.
+        (["images/p_A01_s1_w1.tif", "labels/p_A01_s1_w1.tif"], {"p_A01_s1_w1": 1}),
+    ],
+)
+def test_files_that_are_one_image(paths: list[str], images: dict[str, int], tmp_path: Path) -> None:
+    files(tmp_path / "plate", *paths)
+    fields = discover([tmp_path / "plate"], None)
+    assert {field.name: len(field.parts) or 1 for field in fields} == images
+    assert all(field.problem is None and field.plate and field.well for field in fields)
+
+
+def test_patterns_of_the_users_own_name_planes_and_search_below(tmp_path: Path) -> None:
+    paths = [f"P{p}/B02/c{c}_z{z}.tif" for p in (1, 2) for c in "ab" for z in (1, 2, 3)]
+    files(tmp_path, *paths)
+    for pattern in (
+        "{plate}/{well}/{channel}_z{z}.tif",
+        "{plate}/{well}/{channel}_z{z}",
+        r"^(?P<plate>[^/]+)/(?P<well>[^/]+)/(?P<channel>\w+)_z(?P<z>\d)",
+        r"(?P<plate>P\d)/(?P<row>B)(?P<column>\d+)/(?P<channel>c\w)_z(?P<z>\d)",
+    ):
+        fields = discover([tmp_path], pattern)
+        assert [(f.name, f.plate, f.well) for f in fields] == [
+            ("P1_B02", "P1", "B02"),
+            ("P2_B02", "P2", "B02"),
+        ]
+        assert len(fields[0].parts) == 6
+        assert len(fields[0].channels) == 2
+
+
+def test_without_well_and_site_the_rest_of_the_name_tells_images_apart(tmp_path: Path) -> None:
+    files(tmp_path, *(f"embryo{n}_C{c}.tif" for n in (1, 2) for c in (1, 2)))
+    fields = discover([tmp_path], r"_(?P<channel>C\d)")
+    assert [(field.name, field.channels) for field in fields] == [
+        ("embryo1", ("C1", "C2")),
+        ("embryo2", ("C1", "C2")),
+    ]
+    assert fields[0].well is fields[0].plate is None
+
+
+def test_links_to_one_file_are_as_many_files_of_a_plate(tmp_path: Path) -> None:
+    source = files(tmp_path, "source.tif") / "source.tif"
+    (tmp_path / "plate").mkdir()
+    for well in ("A01", "A02", "A03"):
+        (tmp_path / "plate" / f"p_{well}_s1_w1.tif").symlink_to(source)
+    assert len(discover([tmp_path / "plate"], None)) == 3
+    assert [field.path for field in discover([source, tmp_path / "plate"], None)] == [source]
+
+
+def test_each_file_is_an_image_whatever_its_name(tmp_path: Path) -> None:
+    files(tmp_path, "A01_s1_w1.tif", "A01_s1_w2.tif", "other.tif")
+    fields = each_file([tmp_path])
+    assert [field.name for field in fields] == ["A01_s1_w1", "A01_s1_w2", "other"]
+    assert not any(field.well or field.parts for field in fields)
+
+
+@pytest.mark.parametrize("well", ["A00", "A49", "AG01", "ZZ03"])
+def test_a_well_that_is_on_no_plate_is_a_problem_of_that_image_alone(
+    well: str, tmp_path: Path
+) -> None:
+    files(tmp_path, "A01_1_x.tif", f"{well}_1_x.tif")
+    fields = discover([tmp_path], "{well}_{site}_{channel}.tif")
+    good, bad = sorted(fields, key=lambda field: field.well != "A01")
+    assert good.problem is None
+    assert bad.problem is not None
+    assert f"well {well} is on no plate; rows are A to AF, columns 1 to 48." in bad.problem
+
+
+def test_pixel_sizes_that_disagree_in_a_plate_are_told() -> None:
+    um = (1.0, 0.5, 0.5)
+    assert disagreements([("p", um), ("p", um), ("q", None), (None, None)]) == []
+    (note,) = disagreements([("p", um), ("p", um), ("p", None), ("q", um)])
+    assert note.startswith("plate p: pixel sizes differ: 0.5 um in 2, unknown in 1. ")
 
 
 def test_discovery_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from synthetic import cells
 
 CPU = Config(device="cpu")
 FIRST = (
-    "image, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
+    "image, plate, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
     " layer, overlap_px, overlaps_with, y0_px, x0_px,"
     " y1_px, x1_px, class, score, seam, touches_edge, region,"
     " z_px, z_um, z0_px, z1_px, planes, volume_px, volume_um3, surface_um2, touches_end,"
@@ -258,7 +258,7 @@ def test_an_image_without_cells_gives_none_and_says_so(
     result = run(read_workflow(tmp_path / "w.toml", output=tmp_path / "out"), CPU)
     cells = pq.read_table(result.cells_path)
     assert cells.num_rows == result.cells == 0
-    assert cells.column_names[:3] == ["image", "well", "site"]
+    assert cells.column_names[:4] == ["image", "plate", "well", "site"]
     assert {"solidity", "mean_0"} < set(cells.column_names)
     assert result.images[0].warnings == ("no cells were found",)
     assert result.image("empty").labels.key() is not None
