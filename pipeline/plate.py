@@ -152,9 +152,9 @@ def _with_members(inputs: Sequence[Input]) -> tuple[list[Input], dict[Path, Memb
     listed: dict[Path, Member] = {}
     every = []
     for root, paths in inputs:
-        found = [member for path in paths for member in members(path)]
-        every.append((root, list(dict.fromkeys(member.path for member in found))))
-        listed |= {m.path: m for m in found if m.group is not None or m.fault is not None}
+        found = {member.path: member for path in paths for member in members(path)}
+        every.append((root, [path for path in found if path not in listed]))
+        listed |= {p: m for p, m in found.items() if m.group is not None or m.fault is not None}
     return every, listed
 
 

@@ -186,7 +186,7 @@ def test_a_path_that_exists_is_no_glob(tmp_path: Path) -> None:
         ("nes*", "nested: matches folders only (nested); end it in /*.tif."),
         ("plate/notes.txt", "plate/notes.txt: a file in .txt cannot be read as an image; readable"),
         ("plate/README", "plate/README: a file without suffix cannot be read as an image"),
-        ("empty", "empty: empty; readable are .tif, .tiff, .btf, .zarr."),
+        ("empty", "empty: empty; readable are .tif, .tiff, .btf, "),
         ("hidden", "hidden: empty; readable"),
         ("texts", "texts: no image in it; readable"),
         ("nested", "nested: holds only sub-folders (p1, p2, p3, ...), which are not searched."),
