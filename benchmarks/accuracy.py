@@ -59,8 +59,9 @@ from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import decide
 from cellseg.models.settings import ModelSettings, Percentile
 from cellseg.models.weights import find_weights, fingerprint
-from cellseg.pipeline.image import Image, open_image, sample_windows
+from cellseg.pipeline.image import Image, open_image
 from cellseg.pipeline.inputs import Inputs
+from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.score import match
 from cellseg.pipeline.stages import VERSIONS
 from cellseg.pipeline.tiles import Box

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellseg.models.errors import CellsegError
     from cellseg.pipeline.config import Config, read_config
-    from cellseg.pipeline.stages import Result, run
+    from cellseg.pipeline.result import Result
+    from cellseg.pipeline.stages import run
     from cellseg.pipeline.workflow import Workflow, read_workflow
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 _HOMES = {
     "CellsegError": "cellseg.models.errors",
     "Config": "cellseg.pipeline.config",
-    "Result": "cellseg.pipeline.stages",
+    "Result": "cellseg.pipeline.result",
     "Workflow": "cellseg.pipeline.workflow",
     "read_config": "cellseg.pipeline.config",
     "read_workflow": "cellseg.pipeline.workflow",

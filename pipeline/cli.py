@@ -15,7 +15,8 @@ from cellseg.pipeline.progress import progress
 
 if TYPE_CHECKING:
     from cellseg.pipeline.plan import Plan
-    from cellseg.pipeline.stages import Result, Run
+    from cellseg.pipeline.result import Result
+    from cellseg.pipeline.stages import Run
 
 SOME = 10
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cellseg.models import CellsegError
 from cellseg.models.scale import LARGEST, SMALLEST, estimate_diameter
 from cellseg.models.settings import DetectorSettings
-from cellseg.pipeline.segment import NamedModel, Scene
+from cellseg.pipeline.named_model import NamedModel
+from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
 
 IMAGES = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -21,12 +20,9 @@ from cellseg.pipeline.source import PixelSource, Shape, Sliced, stamp
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel, enlarged
 
-__all__ = ["READERS", "Image", "find_channel", "fingerprint", "open_image", "sample_windows"]
+__all__ = ["READERS", "Image", "find_channel", "fingerprint", "open_image"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-WHOLE_PX = 2048 * 2048
-SAMPLE_PX = 256
-SAMPLES = 64
 FILES_IN_FINGERPRINT = 100_000
 
 
@@ -278,39 +274,6 @@ def open_image(path: Path) -> Image:
             + nearest(path.suffix.lower(), READERS)
         )
     return reader(path)
-
-
-def sample_windows(image: Image, channels: Sequence[int], t: int, z: int) -> list[NDArray[Any]]:
-    """Return the part of a plane that decides how the image is normalised.
-
-    It depends on the shape of the plane alone, never on a tiling: all of it up
-    to 4 Mpx, else about 64 windows of 256 px on an even lattice. Their corners
-    are multiples of 256, so each lies in one tile of the file.
-
-    Returns
-    -------
-    list of (C, h, w), type of the file
-    """
-    boxes = _sample_boxes(*image.pixels.shape[3:])
-    return [image.read(t, z, box, channels) for box in boxes]
-
-
-def _sample_boxes(height: int, width: int) -> list[Box]:
-    if height * width <= WHOLE_PX:
-        return [Box(0, 0, height, width)]
-    rows = min(max(round(math.sqrt(SAMPLES * height / width)), 1), max(height // SAMPLE_PX, 1))
-    columns = min(max(round(SAMPLES / rows), 1), max(width // SAMPLE_PX, 1))
-    rows = min(round(SAMPLES / columns), max(height // SAMPLE_PX, 1))
-    return [
-        Box(y, x, min(y + SAMPLE_PX, height), min(x + SAMPLE_PX, width))
-        for y in _lattice(height, rows)
-        for x in _lattice(width, columns)
-    ]
-
-
-def _lattice(length: int, count: int) -> list[int]:
-    centres = [(2 * i + 1) * length // (2 * count) for i in range(count)]
-    return [max(centre - SAMPLE_PX // 2, 0) // SAMPLE_PX * SAMPLE_PX for centre in centres]
 
 
 def fingerprint(path: Path, level: int = 0) -> str:

@@ -86,6 +86,8 @@ class Interest:
         See `read_geojson`.
     state : str
         Identifies the content of the file.
+    reduced : (y, x)
+        How many px of the full resolution, in which files count, one of the plane is across.
     """
 
     plane: Box
@@ -94,11 +96,13 @@ class Interest:
     path: Path | None = field(default=None)
     classes: tuple[str, ...] = ()
     state: str = ""
+    reduced: tuple[float, float] = (1.0, 1.0)
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """All that decides which cells lie inside; where the file lies does not."""
-        return self.kind, self.box, sorted(self.classes), self.state
+        reduced = () if self.reduced == (1.0, 1.0) else (self.reduced,)
+        return self.kind, self.box, sorted(self.classes), self.state, *reduced
 
     def area(self) -> Area:
         """Return the region itself, read once in a process.
@@ -148,9 +152,10 @@ def _loaded(interest: Interest) -> Area:
     if state_of(interest.path, interest.kind) != interest.state:
         raise CellsegError(f"{interest.path}: changed since the run began. Run again.")
     if interest.kind == "mask":
-        mask: MaskImage = open_mask(interest.path, interest.plane)
+        mask: MaskImage = open_mask(interest.path, interest.plane, interest.reduced)
         return mask
-    return Outlines(read_geojson(interest.path, interest.classes))
+    features = read_geojson(interest.path, interest.classes)
+    return Outlines(tuple(feature.reduced(*interest.reduced) for feature in features))
 
 
 def state_of(path: Path, kind: str) -> str:

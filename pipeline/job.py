@@ -19,9 +19,9 @@ import numpy as np
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.copied import CopiedImage
-from cellseg.pipeline.link import LinkRules
+from cellseg.pipeline.keys import Keys
+from cellseg.pipeline.link_rules import LinkRules
 from cellseg.pipeline.ngff import level_count
-from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.segment import Scene

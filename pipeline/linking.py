@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cellseg.models.meeting import meeting, shared_pixels
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.link import Linked, Shares, link
+from cellseg.pipeline.link import Linked, link
+from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import RUN, runs
 from cellseg.pipeline.overlaps import masks_in
 from cellseg.pipeline.paint import overlapping_part

@@ -57,8 +57,16 @@ class MaskImage:
         return places
 
 
-def open_mask(path: Path, plane: Box) -> MaskImage:
+def open_mask(path: Path, plane: Box, reduced: tuple[float, float] = (1.0, 1.0)) -> MaskImage:
     """Open a mask without reading its pixels.
+
+    Parameters
+    ----------
+    path : Path
+    plane : Box
+        What it lies over.
+    reduced : (y, x)
+        How many px of the image's full resolution one of the plane is across.
 
     Raises
     ------
@@ -74,7 +82,10 @@ def open_mask(path: Path, plane: Box) -> MaskImage:
             f" {channels} channels and {depth} planes. Save one of them alone."
         )
     full = plane.shape
-    if height > full[0] or width > full[1]:
+    if any(
+        side > (there if factor == 1 else (there + 1) * factor)
+        for side, there, factor in zip((height, width), full, reduced, strict=True)
+    ):
         raise CellsegError(
             f"{path}: the mask, {height} x {width} px, is larger than the image, {full[0]} x"
             f" {full[1]} px. Give it at the image's size or smaller."
@@ -92,7 +103,7 @@ def open_mask(path: Path, plane: Box) -> MaskImage:
 
 def _whole_factor(full: tuple[int, ...], here: tuple[int, ...]) -> int | None:
     """Return the whole number of times that an image is larger than its mask, rounded, or None."""
-    for factor in {round(a / b) for a, b in zip(full, here, strict=True)}:
+    for factor in {max(round(a / b), 1) for a, b in zip(full, here, strict=True)}:
         sides = [(a // factor, -(-a // factor)) for a in full]
         if all(side in either for side, either in zip(here, sides, strict=True)):
             return factor

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.settings import Percentile
-from cellseg.pipeline.image import sample_windows
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.labels import LabelStore
+from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
 

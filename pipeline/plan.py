@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import pickle
-import uuid
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
-import numpy as np
-
-from cellseg.models import MODELS, CellsegError, Overlap, Segmenter
+from cellseg.models import MODELS, CellsegError, Segmenter
 from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.assembled import fingerprints
 from cellseg.pipeline.config import Config
+from cellseg.pipeline.described import check_halo, describe, overlap_of
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.image import Image, fingerprint
 from cellseg.pipeline.inside import check_free
+from cellseg.pipeline.keys import digest
 from cellseg.pipeline.levels import level_for
 from cellseg.pipeline.measure import column_types
+from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.pixel_size import doubts
 from cellseg.pipeline.place import Place, arrange
 from cellseg.pipeline.plate import Field, disagreements, find
 from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
-from cellseg.pipeline.segment import NamedModel, Scene, opened
+from cellseg.pipeline.segment import Scene, opened
 from cellseg.pipeline.workflow import Workflow
 
-FORMAT = 4
+FORMAT = 5
 """Counts up when the same input and workflow would give other files."""
 
 
@@ -166,11 +163,11 @@ def plan(
         If inputs are missing, or settings do not fit each other or the images.
     """
     column_types(workflow.measure.groups, ())  # names a group that is not known
-    model, own = _describe(workflow, config, segmenter)
+    model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
-    overlap = _overlap(workflow, segmenter)
-    identity = _digest(own, workflow.normalise, workflow.tiling, channels, overlap)
-    _check_halo(workflow, model)
+    overlap = overlap_of(workflow, segmenter)
+    identity = digest(own, workflow.normalise, workflow.tiling, channels, overlap)
+    check_halo(workflow, model)
     if segmenter is None and MODELS[workflow.model.name].neural:
         config.torch_device()
     found = find([Path(entry) for entry in workflow.images], workflow.pattern)
@@ -181,7 +178,7 @@ def plan(
         try:
             image = opened(source)
             _check_place(source.path, place, workflow)
-            key = _digest(FORMAT, *_state(source), identity)
+            key = digest(FORMAT, *_state(source), identity)
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             about = image.pixels.shape, image.channels, image.voxel, image.remarks
             scene = Scene(
@@ -191,7 +188,7 @@ def plan(
             scene = _at_level(scene, image, trained_px)
             _check_tracking(scene)
             if workflow.region.kind is not None:
-                region = find_interest(workflow.region, source, scene.grid.plane, scene.voxel_um)
+                region = find_interest(workflow.region, source, *scene.extent)
                 scene = replace(scene, region=region)
             if trained_px is not None and (px := given_px(scene)) is not None:
                 scene = _sized(scene, px, trained_px)
@@ -210,7 +207,7 @@ def plan(
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
     level = [workflow.level] if workflow.level not in ("auto", 0) else []
-    key = _digest("diameter", own, workflow.normalise, channels, *level)
+    key = digest("diameter", own, workflow.normalise, channels, *level)
     known = None if fresh else results.read_diameter(key)
     planned = replace(planned, diameter_key=key)
     return planned if known is None else planned.sized(known)
@@ -228,7 +225,7 @@ def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:
         return scene
     reduced = image.at_level(number)
     factor = image.levels[number - 1].factor
-    key = _digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
+    key = digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
     about = {"shape": reduced.pixels.shape, "voxel": reduced.voxel, "reduced": factor}
     return replace(scene, key=key, level=number, **about)
 
@@ -253,62 +250,7 @@ def _state(source: Field) -> tuple[Any, Any]:
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:
     """Return an image with cells of a diameter, seen by the model at about the one it knows."""
     zoom = nearest_zoom(trained_px / px)
-    return replace(scene, key=_digest(scene.key, px, zoom), diameter_px=px, zoom=zoom)
-
-
-def _describe(
-    workflow: Workflow, config: Config, segmenter: Segmenter | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what is known of the model, and what of it identifies the instances it will find."""
-    if segmenter is not None:
-        # Nothing tells whether an object is the one of an earlier run, unless it says so.
-        own_key = getattr(segmenter, "key", None) or uuid.uuid4().hex
-        model: dict[str, Any] = {"name": type(segmenter).__qualname__, "key": str(own_key)}
-        if config.workers > 1:
-            _check_pickles(segmenter)
-    else:
-        model = workflow.model.model_dump(mode="json")
-        if isinstance(workflow.model, DetectorSettings):
-            from cellseg.models.weights import check_fit, find_weights, read_card
-            from cellseg.models.weights import fingerprint as weights_fingerprint
-
-            path = find_weights(workflow.model.weights)
-            card = read_card(path)
-            check_fit(workflow.model, card, path)
-            model |= {"sha256": weights_fingerprint(path), "trained_diameter_px": card.diameter_px}
-            model |= {"classes": list(card.classes)}
-            # Which device computes moves a mask by a pixel at most once in a while; this, often.
-            model |= {"precision": config.precision}
-            model |= {"normalised_in_training": card.normalise.model_dump(mode="json")}
-    # Of a segmenter from Python its key alone counts: the class may be renamed or wrapped.
-    if segmenter is not None:
-        return model, {"key": model["key"]}
-    # However it was given, the diameter counts as it is in each image's px: see `_sized`.
-    return model, {k: v for k, v in model.items() if k not in ("diameter_px", "diameter_um")}
-
-
-def _overlap(workflow: Workflow, segmenter: Segmenter | None) -> Overlap:
-    """Return what is done where two cells claim a pixel: the model says so."""
-    if segmenter is None:
-        return MODELS[workflow.model.name].overlap
-    overlap = getattr(segmenter, "overlap", "resolve")
-    if overlap not in get_args(Overlap):
-        raise CellsegError(
-            f"segmenter {type(segmenter).__qualname__}: overlap is {overlap!r}; it must be"
-            " 'resolve' (a pixel goes to one cell, as without it) or 'keep' (cells may overlap)."
-        )
-    return cast(Overlap, overlap)
-
-
-def _check_pickles(segmenter: Segmenter) -> None:
-    """Refuse, for several workers, a segmenter that cannot be sent to them."""
-    try:
-        pickle.dumps(segmenter)
-    except Exception as error:
-        raise CellsegError(
-            f"segmenter {type(segmenter).__qualname__} cannot be sent to workers ({error})."
-            " Define its class at the top of a module, or set workers to 1."
-        ) from error
+    return replace(scene, key=digest(scene.key, px, zoom), diameter_px=px, zoom=zoom)
 
 
 def _check_tracking(scene: Scene) -> None:
@@ -318,53 +260,3 @@ def _check_tracking(scene: Scene) -> None:
             f"{scene.name}: [track] distance_um is given, but the size of a pixel is not known."
             " Set pixel_size_um, or give distance_px."
         )
-
-
-def _check_halo(workflow: Workflow, model: dict[str, Any]) -> None:
-    """Refuse a halo that does not hold the cells the model was trained on."""
-    tiling, diameter = workflow.tiling, model.get("trained_diameter_px")
-    if diameter and tiling.halo < diameter + tiling.margin:
-        raise CellsegError(
-            f"[tiling] halo = {tiling.halo} is less than the cells the model was trained on"
-            f" ({diameter:.0f} px across) and the margin ({tiling.margin} px)."
-            f" Set halo to {int(np.ceil(diameter)) + tiling.margin} or more:"
-            " the largest cell and the margin."
-        )
-
-
-def _digest(*parts: Any) -> str:
-    """Return 16 hexadecimal digits that identify `parts`."""
-
-    def plain(value: Any) -> Any:
-        return value.model_dump(mode="json")
-
-    text = json.dumps(parts, sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _linking(scene: Scene) -> list[Any]:
-    """Return what labels and tracks follow from, beside the cells of each plane."""
-    workflow = scene.workflow
-    parts: list[Any] = [workflow.link, scene.step_px] if scene.linked else []
-    # Tracks are found with the labels, from masks that are gone once these are painted.
-    return [*parts, "track", workflow.track, scene.voxel_um] if scene.tracked else parts
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What identifies the outcome of each stage for one image."""
-
-    tiles: str
-    labels: str
-    cells: str
-
-    @classmethod
-    def of(cls, scene: Scene) -> Keys:
-        """Derive each stage's key from the one before."""
-        workflow = scene.workflow
-        region = () if scene.region is None else (scene.region.identity,)
-        labels = _digest(scene.key, workflow.stitch, *region, *_linking(scene))
-        source = scene.source
-        named = source.name, source.plate, source.well, source.site, scene.channels
-        cells = _digest(labels, workflow.measure, scene.voxel_um, *named)
-        return cls(scene.key, labels, cells)

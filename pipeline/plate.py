@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 
 from cellseg.models.errors import CellsegError
@@ -15,6 +14,7 @@ from cellseg.pipeline.file_names import FileName, Pattern, fitting, given
 from cellseg.pipeline.found_files import Input, find_files, some
 from cellseg.pipeline.hcs import Member, members
 from cellseg.pipeline.image import READERS, reader_of
+from cellseg.pipeline.image_names import image_names
 from cellseg.pipeline.plate_index import PlateIndex, read_index
 from cellseg.pipeline.voxel import Voxel
 
@@ -140,7 +140,7 @@ def each_file(images: Sequence[Path | str]) -> list[Field]:
     paths = [path for _, found in every for path in found]
     return [
         _listed(name, listed[path]) if path in listed else Field(name, path)
-        for name, path in zip(_names(paths), paths, strict=True)
+        for name, path in zip(image_names(paths), paths, strict=True)
     ]
 
 
@@ -267,7 +267,7 @@ def _fields(
         for path, each, plate in zip(paths, groups, plates, strict=True)
     ]
     fields = []
-    for name, path, each, plate in zip(_names(named), paths, groups, plates, strict=True):
+    for name, path, each, plate in zip(image_names(named), paths, groups, plates, strict=True):
         if each is None:
             found = _listed(name, listed[path]) if path in listed else Field(name, path)
             fields.append(found)
@@ -335,46 +335,3 @@ def disagreements(known: Iterable[tuple[str | None, Voxel | None]]) -> list[str]
         for plate, found in sizes.items()
         if len(found) > 1
     ]
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Name each file by its stem; where stems are alike, by as many folders as tell them apart."""
-    stems = _numbered([_stem(path) for path in paths], [path.parent for path in paths])
-    names = stems
-    for depth in range(1, max((len(path.parts) for path in paths), default=0)):
-        counts = Counter(name.lower() for name in names)
-        if max(counts.values()) == 1:
-            break
-        names = [
-            _plain("_".join([*path.parent.parts[1:][-depth:], stem]))
-            if counts[name.lower()] > 1
-            else name
-            for path, stem, name in zip(paths, stems, names, strict=True)
-        ]
-    return _numbered(names, [None] * len(names))
-
-
-def _stem(path: Path) -> str:
-    if path.suffix.lower() not in READERS:
-        # Fields of an OME-Zarr plate are called 0, 1, ...: the plate and the well say more.
-        groups = [each for each in path.parents if each.suffix.lower() == ".zarr"]
-        within = [_stem(groups[0]), *path.relative_to(groups[0]).parts] if groups else [path.name]
-        return _plain("_".join(within))
-    return _plain(re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE))
-
-
-def _plain(text: str) -> str:
-    """Return the text in characters that every file system and address takes."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip(".") or "image"
-
-
-def _numbered(names: Sequence[str], scopes: Sequence[Path | None]) -> list[str]:
-    """Append -2, -3, ... where a name was used before in its scope, in whatever case."""
-    taken: set[tuple[Path | None, str]] = set()
-    unique = []
-    for name, scope in zip(names, scopes, strict=True):
-        tries = chain([name], (f"{name}-{number}" for number in count(2)))
-        free = next(each for each in tries if (scope, each.lower()) not in taken)
-        taken.add((scope, free.lower()))
-        unique.append(free)
-    return unique

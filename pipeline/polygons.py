@@ -37,6 +37,12 @@ class Feature:
     name: str
     polygons: tuple[Edges, ...]
 
+    def reduced(self, y: float, x: float) -> Feature:
+        """Return the same on pixels that are larger by some factors."""
+        if (y, x) == (1, 1):
+            return self
+        return Feature(self.name, tuple(edges / (y, x, y, x) for edges in self.polygons))
+
     @property
     def bounds(self) -> Box:
         """The smallest box of pixels around all centres inside; of no pixel where there is none."""

@@ -21,7 +21,11 @@ ENDINGS = {
 
 
 def find_interest(
-    settings: Region, source: Field, plane: Box, voxel_um: Voxel | None
+    settings: Region,
+    source: Field,
+    plane: Box,
+    voxel_um: Voxel | None,
+    reduced: tuple[float, float] = (1.0, 1.0),
 ) -> Interest | None:
     """Return the region of interest of an image, None for all of it.
 
@@ -33,6 +37,9 @@ def find_interest(
         The image.
     plane : Box
     voxel_um : (z, y, x) or None
+        Of the plane's pixels.
+    reduced : (y, x)
+        How many px of the full resolution, in which regions count, one of the plane is across.
 
     Raises
     ------
@@ -44,7 +51,8 @@ def find_interest(
     if kind is None:
         return None
     if kind == "box_px" and settings.box_px is not None:
-        found = Interest(plane, "box", settings.box_px)
+        (y0, x0, y1, x1), (y, x) = settings.box_px, reduced
+        found = Interest(plane, "box", (y0 / y, x0 / x, y1 / y, x1 / x))
     elif kind == "box_um" and settings.box_um is not None:
         found = Interest(plane, "box", _to_px(settings.box_um, source, voxel_um))
     else:
@@ -52,7 +60,7 @@ def find_interest(
         if path is None:
             return _without_file(settings, kind, source, plane)
         classes = settings.classes
-        found = Interest(plane, kind, None, path, classes, state_of(path, kind))
+        found = Interest(plane, kind, None, path, classes, state_of(path, kind), reduced)
     _check_inside(found, settings)
     return found
 

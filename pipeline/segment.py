@@ -11,67 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models import (
-    MODELS,
     CellsegError,
     FitsImage,
     Instances,
     Overlap,
     Placed,
     Segmenter,
-    load_model,
 )
 from cellseg.models.normalise import Normalisation, decide
-from cellseg.models.scale import Zooms
-from cellseg.models.settings import DetectorSettings, ModelSettings
+from cellseg.pipeline.answers import checked, distinct, on_signal
 from cellseg.pipeline.assembled import open_field
 from cellseg.pipeline.background import Background, find_background, side_at
-from cellseg.pipeline.config import Config, keep_freed_memory
-from cellseg.pipeline.image import Image, sample_windows
+from cellseg.pipeline.image import Image
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.interest import Interest, Survey
+from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field
+from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel, enlarged, step_px
 from cellseg.pipeline.within import reach_px
 from cellseg.pipeline.workflow import Tiling, Workflow
-
-
-@dataclass(frozen=True)
-class NamedModel:
-    """A model of the workflow, loaded where and when it is first used, once in a process."""
-
-    settings: ModelSettings
-    config: Config
-
-    def loaded(self) -> Segmenter:
-        """Return the model itself, at magnification 1."""
-        return _loaded(self)
-
-    def at_zoom(self, zoom: float) -> Segmenter:
-        """Return the model itself at a magnification; one without a diameter knows only 1."""
-        model = self.loaded()
-        return model.at_zoom(zoom) if isinstance(model, Zooms) else model
-
-    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
-        """Return the objects of each plane; see `cellseg.models.Segmenter`."""
-        return self.loaded().segment(planes)
-
-
-@lru_cache(maxsize=1)
-def _loaded(model: NamedModel) -> Segmenter:
-    settings = model.settings
-    if isinstance(settings, DetectorSettings):
-        # Each scene has its own magnification, and all share the network.
-        settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
-    if not MODELS[settings.name].neural:
-        return load_model(settings)
-    import torch
-
-    torch.set_num_threads(model.config.torch_threads())
-    keep_freed_memory()
-    return load_model(settings, model.config.torch_device(), model.config.precision)
 
 
 @lru_cache(maxsize=4)
@@ -167,6 +129,11 @@ class Scene:
         if side is None:
             return self.voxel
         return enlarged((self.voxel[0] if self.voxel else 1.0, side, side), self.reduced)
+
+    @property
+    def extent(self) -> tuple[Box, Voxel | None, tuple[float, float]]:
+        """A plane, the size of its pixels, and how many px of the full resolution one is across."""
+        return self.grid.plane, self.voxel_um, self.reduced
 
     @property
     def planes(self) -> int:
@@ -289,10 +256,10 @@ class Scene:
         pixels, signal = self._shown(plane, window)
         if signal is not None and not signal.any():
             return None
-        found = _checked(self._asked(pixels, window), window)
+        found = checked(self._asked(pixels, window), window)
         if signal is not None:
-            found = _on_signal(found, signal)
-        found = found.disjoint() if self.overlap == "resolve" else _distinct(found)
+            found = on_signal(found, signal)
+        found = found.disjoint() if self.overlap == "resolve" else distinct(found)
         return found.shifted(window.y0, window.x0)
 
     def _shown(self, plane: int, window: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -354,45 +321,3 @@ class Scene:
                 f" the first in channel {name} at y={y}, x={x} from there."
                 " Replace them before the run."
             )
-
-
-def _on_signal(found: Instances, signal: NDArray[np.bool_]) -> Instances:
-    """Return the objects that have a pixel where there is more than background."""
-    boxes = zip(found.boxes.tolist(), found.masks, strict=True)
-    on = [bool((mask & signal[y0:y1, x0:x1]).any()) for (y0, x0, y1, x1), mask in boxes]
-    return found if all(on) else found.take(np.flatnonzero(on))
-
-
-def _distinct(found: Instances) -> Instances:
-    """Return the objects without doubles: of equal masks that of the highest score, then the first.
-
-    Two cells are not told apart by anything if not by their pixels.
-    """
-    best: dict[tuple[bytes, bytes], int] = {}
-    for index in np.argsort(-found.scores, kind="stable").tolist():
-        best.setdefault((found.boxes[index].tobytes(), found.masks[index].tobytes()), index)
-    return found if len(best) == len(found) else found.take(sorted(best.values()))
-
-
-def _checked(found: Sequence[Instances], window: Box) -> Instances:
-    """Return the instances of one window with tight boxes inside it and at least a pixel each.
-
-    Raises
-    ------
-    CellsegError
-        If a segmenter does not keep its contract.
-    """
-    if len(found) != 1:
-        raise CellsegError(f"The segmenter returned {len(found)} results for one plane, not 1.")
-    (instances,) = found
-    if not np.isfinite(instances.scores).all():
-        raise CellsegError("The segmenter returned a score that is not a number from 0 to 1.")
-    height, width = window.shape
-    inside = []
-    for index, (y0, x0, y1, x1) in enumerate(instances.boxes.tolist()):
-        top, left = max(-y0, 0), max(-x0, 0)
-        mask = instances.masks[index].astype(bool, copy=False)
-        mask = mask[top : max(min(y1, height) - y0, 0), left : max(min(x1, width) - x0, 0)]
-        described = float(instances.scores[index]), int(instances.classes[index])
-        inside.append(((y0 + top, x0 + left), mask, *described))
-    return Instances.stack(inside)

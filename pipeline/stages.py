@@ -7,8 +7,7 @@ import importlib.metadata
 import platform
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
@@ -16,9 +15,8 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport, Plan, plan
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
@@ -26,67 +24,6 @@ from cellseg.pipeline.workflow import Workflow
 from cellseg.pipeline.written_plate import plates_of
 
 VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of a run: a unit of work or an image is done, or the cells' size is known.
-
-    `all_tiles` is only right from then on. `stage` is the one of `ROUTE` that the image is in.
-    """
-
-    image: str
-    tiles: int
-    all_tiles: int
-    stage: str = ""
-    report: ImageReport | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run has written, and where.
-
-    Attributes
-    ----------
-    folder : Path
-        The results folder.
-    cells_path : Path
-        The table of all cells, ``cells.parquet``.
-    cells : int
-        Its rows.
-    images : tuple of ImageReport
-        How it went with each image, in the order of the workflow.
-    warnings : tuple of str
-        What concerns all of them.
-    """
-
-    folder: Path
-    cells: int
-    images: tuple[ImageReport, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def cells_path(self) -> Path:
-        """The table of all cells."""
-        return Results(self.folder).cells_path
-
-    @property
-    def failed(self) -> tuple[ImageReport, ...]:
-        """The images that could not be done, each with its reason."""
-        return tuple(report for report in self.images if report.state == "failed")
-
-    @property
-    def kinds_of_places(self) -> dict[tuple[str, str], None]:
-        """What lies where, each kind once, in words: labels, plates, pictures."""
-        places = [report.place for report in self.images if report.place]
-        return dict.fromkeys(
-            (what, where) for place in places for what, where in place.described(self.folder)
-        )
-
-    def image(self, name: str) -> ImageResults:
-        """Return where the labels, table and picture of an image lie."""
-        places = {report.name: report.place for report in self.images}
-        return Results(self.folder).at(places.get(name) or Place.of_image(name))
 
 
 class Run:

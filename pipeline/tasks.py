@@ -7,40 +7,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
+from cellseg.pipeline.finishing import copy_regions, finish, frame
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.linked import clear_image, link_pixels
 from cellseg.pipeline.linking import link_image, match_region
 from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
-from cellseg.pipeline.overview import overview
-from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
 from cellseg.pipeline.region import paint_region, share_region
-from cellseg.pipeline.region_report import region_facts, region_notes
-from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD, Neighbours, complete, decide
 from cellseg.pipeline.table import (
-    AUDITED,
     DECIDED,
     OVERLAPS,
     cell_table,
     cells_of,
     overlaps_of,
-    schema,
-    seam_counts,
 )
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.tracking import restore_tracks, track_image, with_tracks
@@ -251,100 +242,6 @@ def measure_run(job: Job, unit: int) -> None:
     if job.scene.tracked:
         rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
-
-
-def frame(job: Job, _unit: int) -> None:
-    """Make the arrays that take a copy of the image, in place of an earlier one."""
-    job.work.restart("copy")
-    clear_image(job.copied.path)
-    job.copied.start(job.scene.image.pixels.dtype)
-    job.work.mark("frame", 0)
-
-
-def copy_regions(job: Job, unit: int) -> None:
-    """Copy some regions of the image."""
-    for plane, channel, region in job.copies_in(unit):
-        t, z = job.scene.plane(plane)
-
-        def read(box: Box, t: int = t, z: int = z, c: int = channel) -> NDArray[Any]:
-            (pixels,) = job.scene.image.read(t, z, box, [c])
-            return np.asarray(pixels)
-
-        job.copied.copy(t, channel, z, region, read)
-    job.work.mark("copy", unit)
-
-
-def finish(job: Job, _unit: int) -> None:
-    """Put image, labels, table and picture in their places, and remove the working files."""
-    scene, here, keys = job.scene, job.here, job.keys
-    if here.field is not None and not job.placed:
-        if job.copying:
-            about = scene.channels, scene.voxel_um, scene.name, job.image_key
-            job.copied.finish(*about)
-        else:
-            link_pixels(scene.source.path, here.field, job.image_key)
-    if here.labels.key() != keys.labels:
-        times, _, depth, *_ = scene.shape
-        here.labels.finish(times, depth)
-    here.labels.rescale(scene.voxel_um)
-    if not here.cells_done(keys.cells):
-        paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
-        columns = schema(scene.workflow.measure.groups, scene.measured)
-        facts = _facts(job, paths)
-        here.overview_path.unlink(missing_ok=True)
-        tables = (rows for path in paths for rows in row_groups(path))
-        here.write_cells(keys.cells, keys.labels, tables, columns, facts)
-    if scene.workflow.output.overview and not here.overview_path.is_file():
-        caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
-        here.write_overview(overview(scene, here.labels), caption)
-    job.work.clear()
-    here.sweep()
-
-
-def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
-    """Return what ``run.json`` says of an image beside its table."""
-    counts = seam_counts(job.scene, schema((), ()).empty_table())
-    areas = area_counts(np.zeros(0, np.int64))
-    for path in paths:
-        for rows in row_groups(path, AUDITED):
-            counts += seam_counts(job.scene, rows)
-            areas += area_counts(rows["area_px"].to_numpy())
-    audit = counts.finish(within_region=job.scene.region is not None)
-    doubt = doubt_median(job.scene, median_diameter_px(areas))
-    background = job.work.count_background(job.numbers("segment"))
-    links = job.work.links.get("links")
-    if job.here.measured_on(job.keys.labels):
-        before = job.here.facts()
-        background, links = before["background_tiles"], before.get("links")
-    scene = job.scene
-    region, notes = None, tuple[str, ...]()
-    if scene.region is not None and scene.survey is not None:
-        region = region_facts(scene.region, scene.survey, scene.voxel_um, paths)
-        notes = region_notes(scene.region, scene.survey)
-    return {
-        "links": links,
-        "background_tiles": background,
-        "seams": audit.document,
-        "seams_text": audit.text,
-        "region": region,
-        "warnings": [
-            *scene.remarks,
-            *notes,
-            *([doubt] if doubt else []),
-            *audit.warnings,
-            *_left_out(job, links),
-        ],
-    }
-
-
-def _left_out(job: Job, links: dict[str, int] | None) -> list[str]:
-    """Say what was left out as too short."""
-    if not links or not links["short"]:
-        return []
-    least = job.scene.workflow.link.least_planes
-    return [
-        f"{links['short']} cells in fewer than {least} planes were left out ([link] least_planes)"
-    ]
 
 
 STAGES: dict[str, Callable[[Job, int], None]] = {

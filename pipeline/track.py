@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.pipeline.assignment import Floats, Integers, assign
-from cellseg.pipeline.link import Shares
+from cellseg.pipeline.link_rules import Shares
 
 ALIKE = 0.5
 """The smaller of two daughters has at least this part of the other's size."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.link import Shares
+from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import RUN
 from cellseg.pipeline.table import FIRST
 from cellseg.pipeline.track import TrackRules, Tracks, follow

@@ -24,10 +24,10 @@ from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
 from cellseg.pipeline.decided import Decided
-from cellseg.pipeline.link import Shares
+from cellseg.pipeline.keys import Keys
+from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
-from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.tiles import Box

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.link import Shares
+from cellseg.pipeline.link_rules import Shares
 
 Volume = NDArray[np.integer]
 

@@ -26,7 +26,8 @@ from cellseg.models.weights import Card, save_weights
 from cellseg.pipeline import Config, Result, Workflow, diameter, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.diameter import Estimated, estimate_from
-from cellseg.pipeline.plan import Keys, Plan, plan
+from cellseg.pipeline.keys import Keys
+from cellseg.pipeline.plan import Plan, plan
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stages import Run
 from cellseg.pipeline.tiles import Box

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.image import Image, fingerprint, open_image, sample_windows
+from cellseg.pipeline.image import Image, fingerprint, open_image
+from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.source import Shape, Window
 from cellseg.pipeline.tiles import Box
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,15 @@ def test_what_lies_outside_is_told(tmp_path: Path) -> None:
     assert region_notes(thin, thin.survey(Grid(PLANE, 512, 64))) == (
         "region: it holds no pixel of the image",
     )
+
+
+def test_a_region_of_the_full_resolution_lies_over_a_level_of_it(tmp_path: Path) -> None:
+    boxes = [[100.0, 40.0, 300.0, 200.0], [250.0, 100.0, 500.0, 640.0]]
+    whole = geojson(tmp_path, boxes)
+    level, factor = Box(0, 0, 175, 300), (4.0, 3.0)
+    reduced = replace(whole, plane=level, reduced=factor)
+    y, x = np.indices(level.shape)
+    middles = np.stack([(y + 0.5) * 4, (x + 0.5) * 3], axis=-1).reshape(-1, 2).astype(np.int64)
+    expected = whole.numbers_at(middles).reshape(level.shape)
+    assert np.array_equal(reduced.area().numbers(level), expected)
+    assert reduced.identity != whole.identity

@@ -42,7 +42,7 @@ def test_models_know_nothing_of_the_pipeline() -> None:
 
 def test_only_models_import_torch_at_the_top() -> None:
     # The pipeline may only set the machine up: which device there is, how many threads.
-    allowed = {"pipeline/config", "pipeline/segment"}
+    allowed = {"pipeline/config", "pipeline/named_model"}
     assert {n for n in importers("torch") if n.startswith("pipeline/")} <= allowed
 
 

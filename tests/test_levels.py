@@ -17,8 +17,9 @@ from cellseg.models import CellsegError
 from cellseg.models.scale import nearest_zoom
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.image import fingerprint, open_image
+from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.levels import Level, coarser, factors, level_for
-from cellseg.pipeline.plan import Keys, plan
+from cellseg.pipeline.plan import plan
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
 from exact import Exact

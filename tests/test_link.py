@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellseg.pipeline.link import Linked, LinkRules, Shares, expected_overlap, link
+from cellseg.pipeline.link import Linked, link
+from cellseg.pipeline.link_rules import LinkRules, Shares, expected_overlap
 from sections import Volume, ellipsoids, sections, shares_of
 
 SHAPE = (20, 40, 44)

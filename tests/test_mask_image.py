@@ -97,3 +97,11 @@ def test_a_mask_that_does_not_fit_is_refused(
     tifffile.imwrite(path, np.ones(shape, np.uint8), photometric="rgb" if rgb else "minisblack")
     with pytest.raises(CellsegError, match=message):
         open_mask(path, Box(0, 0, 100, 150))
+
+
+def test_a_mask_of_the_full_resolution_lies_over_a_level_of_it(tmp_path: Path) -> None:
+    plane, mask = Box(0, 0, 25, 40), blocks((100, 120))
+    found = open_mask(written(tmp_path, mask), plane, (4.0, 3.0))
+    assert np.array_equal(found.numbers(plane), mask[2::4, 1::3])
+    with pytest.raises(CellsegError, match="larger than the image"):
+        open_mask(tmp_path / "mask.tif", plane)

@@ -229,9 +229,9 @@ path_names = st.text(st.sampled_from("aAb _é.-2"), min_size=1, max_size=3)
 @settings(max_examples=60, deadline=None)
 @given(st.sets(st.tuples(path_names, path_names), min_size=1, max_size=12))
 def test_names_never_clash_whatever_the_file_system(parts: set[tuple[str, str]]) -> None:
-    from cellseg.pipeline.plate import _names
+    from cellseg.pipeline.image_names import image_names
 
-    names = _names([Path("/data", folder, f"{stem}.tif") for folder, stem in sorted(parts)])
+    names = image_names([Path("/data", folder, f"{stem}.tif") for folder, stem in sorted(parts)])
     assert len({name.lower() for name in names}) == len(parts)
     assert all(re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name) for name in names)
 

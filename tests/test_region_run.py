@@ -19,8 +19,9 @@ from PIL import Image
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
 from cellseg.pipeline.cli import main
+from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.overview import REGION
-from cellseg.pipeline.plan import Keys, plan
+from cellseg.pipeline.plan import plan
 from cellseg.pipeline.tiles import Box
 from exact import Exact
 from synthetic import cells

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
+from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.labels import LabelStore
-from cellseg.pipeline.plan import Keys, plan
+from cellseg.pipeline.plan import plan
 from cellseg.pipeline.table import OF_VOLUMES
 from cellseg.pipeline.tiles import Box
 from exact import Exact

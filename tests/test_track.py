@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellseg.models import CellsegError
 from cellseg.pipeline import Config, read_workflow, run
-from cellseg.pipeline.link import Shares
+from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.track import TrackRules, Tracks, follow
 from exact import Exact
 

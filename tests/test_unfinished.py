@@ -11,9 +11,9 @@ from cellseg.models import CellsegError, Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.decided import Decided
+from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
-from cellseg.pipeline.plan import Keys
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.unfinished import Unfinished
 from synthetic import cells

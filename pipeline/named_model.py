@@ -1,0 +1,51 @@
+"""A model of a workflow, by its settings, so that it can be sent to workers and loaded there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg.models import MODELS, Instances, Segmenter, load_model
+from cellseg.models.scale import Zooms
+from cellseg.models.settings import DetectorSettings, ModelSettings
+from cellseg.pipeline.config import Config, keep_freed_memory
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model of the workflow, loaded where and when it is first used, once in a process."""
+
+    settings: ModelSettings
+    config: Config
+
+    def loaded(self) -> Segmenter:
+        """Return the model itself, at magnification 1."""
+        return _loaded(self)
+
+    def at_zoom(self, zoom: float) -> Segmenter:
+        """Return the model itself at a magnification; one without a diameter knows only 1."""
+        model = self.loaded()
+        return model.at_zoom(zoom) if isinstance(model, Zooms) else model
+
+    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
+        """Return the objects of each plane; see `cellseg.models.Segmenter`."""
+        return self.loaded().segment(planes)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: NamedModel) -> Segmenter:
+    settings = model.settings
+    if isinstance(settings, DetectorSettings):
+        # Each scene has its own magnification, and all share the network.
+        settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
+    if not MODELS[settings.name].neural:
+        return load_model(settings)
+    import torch
+
+    torch.set_num_threads(model.config.torch_threads())
+    keep_freed_memory()
+    return load_model(settings, model.config.torch_device(), model.config.precision)
