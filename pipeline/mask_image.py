@@ -91,8 +91,9 @@ def open_mask(path: Path, plane: Box, reduced: tuple[float, float] = (1.0, 1.0))
             f" {full[1]} px. Give it at the image's size or smaller."
         )
     # Sides that a scale gives are rounded, up or down.
-    least = max(full[0] / (height + 1), full[1] / (width + 1))
-    most = min(full[0] / max(height - 1, 0.5), full[1] / max(width - 1, 0.5))
+    sides = full[0] * reduced[0], full[1] * reduced[1]
+    least = max(sides[0] / (height + 1), sides[1] / (width + 1))
+    most = min(sides[0] / max(height - 1, 0.5), sides[1] / max(width - 1, 0.5))
     if least >= most:
         raise CellsegError(
             f"{path}: the mask, {height} x {width} px, has other proportions than the image,"
