@@ -2,8 +2,8 @@
 
 Wang, Xu, Shen, Cheng, Yang, "CenterMask: single shot instance segmentation with point
 representation", CVPR 2020. Departures, for cells: masks are assembled at every pixel of the box
-rather than at stride 4; as many centres as there are, not 100; and the saliency map may have
-stride 2.
+rather than at stride 4; as many centres as there are, not 100; and centres and saliency map may
+have stride 2.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 from cellseg.models.dla import DLA34
 from cellseg.models.hourglass import Hourglass
 from cellseg.models.network_settings import CenterMaskNetwork, MaskBranches
 from cellseg.models.point_masks import (
+    Finer,
     Pixels,
     Saliency,
     Shapes,
@@ -29,10 +30,10 @@ from cellseg.models.point_masks import (
     shape_logits,
 )
 from cellseg.models.points import (
-    STRIDE,
     Points,
     centre_loss,
     centre_target,
+    convolved_at,
     peaks,
     regression_loss,
 )
@@ -41,8 +42,8 @@ SIZE_WEIGHT = 0.1
 """Of the size's loss; all others weigh 1."""
 RARE_CENTRE = -2.19
 """Logit of 0.1: at the start hardly anything is a centre, or the many others would swamp them."""
-TYPICAL_SIZE = 5.0
-"""20 px, in units of the stride: where the regression of sizes starts from."""
+TYPICAL_SIZE = 20.0
+"""Px: where the regression of sizes starts from."""
 
 
 def backbone(settings: CenterMaskNetwork) -> Hourglass | DLA34:
@@ -52,12 +53,21 @@ def backbone(settings: CenterMaskNetwork) -> Hourglass | DLA34:
     return Hourglass(settings.backbone, settings.in_channels)
 
 
-def head(in_channels: int, width: int, outputs: int, bias: float = 0.0) -> nn.Sequential:
-    """Return a 3 x 3 convolution, ReLU and a 1 x 1 convolution that starts at `bias`."""
-    last = nn.Conv2d(width, outputs, 1)
-    nn.init.normal_(last.weight, std=0.01)
-    nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]
-    return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True), last)
+class Head(nn.Sequential):
+    """A 3 x 3 convolution, ReLU and a 1 x 1 convolution that starts at `bias`."""
+
+    def __init__(self, in_channels: int, width: int, outputs: int, bias: float = 0.0) -> None:
+        last = nn.Conv2d(width, outputs, 1)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]
+        super().__init__(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True), last)
+
+    def at(self, features: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs at positions y, x (N,) of images (N,), float32 (N, outputs)."""
+        first: nn.Conv2d = self[0]  # type: ignore[assignment]
+        last: nn.Conv2d = self[2]  # type: ignore[assignment]
+        hidden = torch.relu(convolved_at(first, features, image, y, x))
+        return linear(hidden, last.weight.flatten(1), last.bias).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +96,18 @@ class MaskHeads(nn.Module):
     Parameters
     ----------
     in_channels, fine_channels : int
-        Channels at strides 4 and 2.
+        Channels at strides 4 and 2, that the saliency sees.
     settings : MaskBranches
+    shape_channels : int
+        Channels of the features that the local shape sees.
     """
 
-    def __init__(self, in_channels: int, fine_channels: int, settings: MaskBranches) -> None:
+    def __init__(
+        self, in_channels: int, fine_channels: int, settings: MaskBranches, shape_channels: int
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.shapes = Shapes(in_channels, settings) if settings.local_shape else None
+        self.shapes = Shapes(shape_channels, settings) if settings.local_shape else None
         self.saliency: Saliency | None = None
         if settings.saliency:
             self.saliency = Saliency(in_channels, fine_channels, settings)
@@ -192,56 +206,85 @@ class MaskHeads(nn.Module):
 
 
 class Heads(nn.Module):
-    """The five heads on features of stride 4: centre, offset, size, local shape and saliency."""
+    """The five heads: centre, offset, size, local shape and saliency.
+
+    Parameters
+    ----------
+    in_channels, fine_channels : int
+        Channels at strides 4 and 2.
+    settings : CenterMaskNetwork
+        With a stride of 2 all but the saliency, which has its own, see features of stride
+        4 enlarged and joined by those at stride 2, on fewer channels: centres 7 px apart,
+        those of two nuclei of 20 px that share 60 %, are less than two positions of stride
+        4, of which a peak is at most every other one. The centre's head, the only one that
+        is asked for everywhere, is half as wide.
+    """
 
     def __init__(self, in_channels: int, fine_channels: int, settings: CenterMaskNetwork) -> None:
         super().__init__()
-        width = settings.head_channels
-        self.centre = head(in_channels, width, settings.classes, RARE_CENTRE)
-        self.offset = head(in_channels, width, 2)
-        self.size = head(in_channels, width, 2, TYPICAL_SIZE)
-        self.masks = MaskHeads(in_channels, fine_channels, settings)
+        self.stride, width, seen = settings.stride, settings.head_channels, in_channels
+        centre = width
+        self.finer: Finer | None = None
+        if self.stride == 2:
+            seen, centre = max(width * 3 // 4, 8), max(width // 2, 8)
+            self.finer = Finer(in_channels, fine_channels, seen)
+        self.centre: nn.Module = Head(seen, centre, settings.classes, RARE_CENTRE)
+        self.offset = Head(seen, width, 2)
+        self.size = Head(seen, width, 2, TYPICAL_SIZE / self.stride)
+        self.masks = MaskHeads(in_channels, fine_channels, settings, seen)
 
     def losses(
         self, fine: Tensor, features: Tensor, targets: Sequence[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """Return all losses, weighted as published."""
-        logits = self.centre(features).float()
-        points = Points.of(targets, (logits.shape[2], logits.shape[3]))
+        seen = self._seen(fine, features)
+        logits = self.centre(seen).float()
+        points = Points.of(targets, (logits.shape[2], logits.shape[3]), self.stride)
         target = centre_target(points, tuple(logits.shape))
-        offset, size = self.offset(features).float(), self.size(features).float()
+        at = points.image, points.y, points.x
+        offset, size = self.offset.at(seen, *at), self.size.at(seen, *at)
         own = torch.arange(len(points), device=logits.device)
-        boxes = points.boxes_near(points.at(offset).detach(), points.at(size).detach())
+        boxes = points.boxes_near(offset.detach(), size.detach())
         cells = Cells(boxes, points.image, points.classes, own)
         return {
             "loss_centre": centre_loss(logits, target),
-            "loss_offset": regression_loss(offset, points, points.offsets),
-            "loss_size": SIZE_WEIGHT * regression_loss(size, points, points.sizes),
+            "loss_offset": regression_loss(offset, points.offsets),
+            "loss_size": SIZE_WEIGHT * regression_loss(size, points.sizes),
             **self.masks.losses(
-                *self._branches(fine, features, points.image, points.y, points.x), cells, targets
+                self._shapes(seen, *at), self._saliency(fine, features), cells, targets
             ),
         }
 
-    def _branches(
-        self, fine: Tensor, features: Tensor, image: Tensor, y: Tensor, x: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the local shapes at some positions, and the saliency maps."""
-        masks = self.masks
-        shapes = None if masks.shapes is None else masks.shapes(features, image, y, x)
-        return shapes, None if masks.saliency is None else masks.saliency(fine, features)
+    def _seen(self, fine: Tensor, features: Tensor) -> Tensor:
+        """Return the features that the heads of points see."""
+        if self.finer is None:
+            return features
+        seen: Tensor = self.finer(fine, features)
+        return seen
+
+    def _shapes(self, seen: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor | None:
+        """Return the local shapes at some positions."""
+        return None if self.masks.shapes is None else self.masks.shapes(seen, image, y, x)
+
+    def _saliency(self, fine: Tensor, features: Tensor) -> Tensor | None:
+        """Return the saliency maps."""
+        return None if self.masks.saliency is None else self.masks.saliency(fine, features)
 
     def detections(
         self, fine: Tensor, features: Tensor, shape: tuple[int, int], least: float
     ) -> dict[str, Tensor | list[Tensor]]:
         """Return what is found in one image of `shape`, features (1, C, h, w)."""
-        scores, classes, y, x = peaks(self.centre(features)[0].float(), least)
+        seen = self._seen(fine, features)
+        scores, classes, y, x = peaks(self.centre(seen)[0].float(), least)
         first = torch.zeros_like(y)
-        offset = self.offset(features)[0][:, y, x].float().T
-        size = self.size(features)[0][:, y, x].float().T.clamp(min=1 / STRIDE)
-        centre = torch.stack([y, x], 1) + offset
-        boxes = torch.cat([centre - size / 2, centre + size / 2], 1) * STRIDE
+        at = first, y, x
+        size = self.size.at(seen, *at).clamp(min=1 / self.stride)
+        centre = torch.stack([y, x], 1) + self.offset.at(seen, *at)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], 1) * self.stride
         cells = Cells(boxes, first, classes, first)
-        masks, over = self.masks.masks(*self._branches(fine, features, first, y, x), cells, shape)
+        masks, over = self.masks.masks(
+            self._shapes(seen, *at), self._saliency(fine, features), cells, shape
+        )
         swap = [1, 0, 3, 2]
         return {
             "boxes": boxes[:, swap],

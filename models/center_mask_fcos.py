@@ -103,7 +103,8 @@ class CenterMaskFCOS(nn.Module):
         self.settings = settings
         self.backbone = ResNetFPN(settings)
         self.towers = Towers(settings)
-        self.masks = MaskHeads(self.backbone.out_channels, self.backbone.out_channels, settings)
+        width = self.backbone.out_channels
+        self.masks = MaskHeads(width, width, settings, width)
         levels = len(self.backbone.proposing)
         sizes = tuple((STRIDE * 2**level,) for level in range(levels))
         self.anchors = Anchors(sizes=sizes, aspect_ratios=((1.0,),) * levels)

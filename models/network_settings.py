@@ -112,6 +112,11 @@ class CenterMaskNetwork(MaskBranches):
     """`[network] architecture = "center_mask"`: CenterMask (Wang et al., CVPR 2020)."""
 
     architecture: Literal["center_mask"] = "center_mask"
+    stride: Literal[2, 4] = Field(
+        default=2,
+        description="Px between the positions of centres: a peak is at most every other one. 2 for"
+        " cells that share most of their area, 4 as published.",
+    )
     backbone: Literal["hourglass_small", "hourglass_104", "dla_34"] = Field(
         default="hourglass_small",
         description='"hourglass_small" for CPUs and cells up to 200 px; the two published ones are'

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from cellseg.models.backbones import twice
 from cellseg.models.hourglass import convolution
 from cellseg.models.network_settings import MaskBranches
+from cellseg.models.points import convolved_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,23 +161,35 @@ def assembled_loss(shape: Tensor | None, saliency: Tensor | None, truth: Tensor)
 class Shapes(nn.Module):
     """The local shape branch: features (B, C, h, w) to a mask of S x S logits at any position.
 
-    Two layers as every head has; the second one is applied only where a shape is
-    asked for, which is the same and saves S x S values at every position.
+    Two layers as every head has, applied only where a shape is asked for.
     """
 
     def __init__(self, in_channels: int, settings: MaskBranches) -> None:
         super().__init__()
         self.side = settings.shape_px
-        self.features = nn.Sequential(
-            nn.Conv2d(in_channels, settings.head_channels, 3, padding=1), nn.ReLU(inplace=True)
-        )
+        self.features = nn.Conv2d(in_channels, settings.head_channels, 3, padding=1)
         self.shape = nn.Linear(settings.head_channels, self.side**2)
 
     def forward(self, features: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Return the shapes at positions y, x (N,) of images (N,), float32 (N, S, S)."""
-        chosen = self.features(features)[image, :, y, x]
-        logits: Tensor = self.shape(chosen).float()
+        chosen = convolved_at(self.features, features, image, y, x)
+        logits: Tensor = self.shape(torch.relu(chosen)).float()
         return logits.reshape(-1, self.side, self.side)
+
+
+class Finer(nn.Module):
+    """Features at stride 4, enlarged and joined by those at stride 2: (B, width, 2 h, 2 w)."""
+
+    def __init__(self, in_channels: int, fine_channels: int, width: int) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.fine = nn.Conv2d(fine_channels, width, 3, padding=1)
+        self.after = convolution(width, width, 3)
+
+    def forward(self, fine: Tensor, features: Tensor) -> Tensor:
+        """Return the features at stride 2."""
+        joined = torch.relu(twice(self.before(features)) + self.fine(fine))
+        return self.after(joined)  # type: ignore[no-any-return]
 
 
 class Saliency(nn.Module):
@@ -195,23 +208,19 @@ class Saliency(nn.Module):
         super().__init__()
         width = settings.head_channels
         maps = settings.classes if settings.saliency_classes == "per_class" else 1
-        self.fine: nn.Module | None = None
+        self.finer: nn.Module | None = None
         if settings.saliency_stride == 2:
-            half = max(width // 2, 16)
-            self.before = nn.Conv2d(in_channels, half, 3, padding=1)
-            self.fine = nn.Conv2d(fine_channels, half, 3, padding=1)
-            self.after = convolution(half, half, 3)
-            self.map = nn.Conv2d(half, maps, 1)
+            width = max(width // 2, 16)
+            self.finer = Finer(in_channels, fine_channels, width)
         else:
             self.before = nn.Conv2d(in_channels, width, 3, padding=1)
-            self.map = nn.Conv2d(width, maps, 1)
+        self.map = nn.Conv2d(width, maps, 1)
 
     def forward(self, fine: Tensor, features: Tensor) -> Tensor:
         """Return the maps' logits at the saliency's stride."""
-        x = self.before(features)
-        if self.fine is not None:
-            x = self.after(torch.relu(twice(x) + self.fine(fine)))
+        if self.finer is not None:
+            seen = self.finer(fine, features)
         else:
-            x = torch.relu(x)
-        logits: Tensor = self.map(x).float()
+            seen = torch.relu(self.before(features))
+        logits: Tensor = self.map(seen).float()
         return logits

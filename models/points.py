@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.nn.functional import l1_loss, logsigmoid
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, linear, logsigmoid, pad
 
-STRIDE = 4
-"""Px between positions."""
 ALPHA, BETA = 2, 4
 FAR = 1.5
 """Masks are learned over predicted boxes of up to so many times the true size."""
@@ -33,9 +31,11 @@ class Points:
     classes : int64 (N,)
         From 0.
     offsets, sizes : float32 (N, 2)
-        From the position to the centre, and height and width, in units of `STRIDE`; y first.
+        From the position to the centre, and height and width, in units of `stride`; y first.
     boxes : float32 (N, 4)
         y0, x0, y1, x1 in px.
+    stride : int
+        Px between positions.
     """
 
     image: Tensor
@@ -45,17 +45,20 @@ class Points:
     offsets: Tensor
     sizes: Tensor
     boxes: Tensor
+    stride: int
 
     def __len__(self) -> int:
         return len(self.image)
 
     @classmethod
-    def of(cls, targets: Sequence[dict[str, Tensor]], shape: tuple[int, int]) -> Points:
-        """Return the cells of `cellseg.models.dataset.target` on maps of `shape`."""
+    def of(
+        cls, targets: Sequence[dict[str, Tensor]], shape: tuple[int, int], stride: int
+    ) -> Points:
+        """Return the cells of `cellseg.models.dataset.target` on maps of `shape` and `stride`."""
         counts = torch.tensor([len(one["boxes"]) for one in targets])
         boxes = torch.cat([one["boxes"] for one in targets])[:, [1, 0, 3, 2]]
         image = torch.repeat_interleave(torch.arange(len(targets)), counts).to(boxes.device)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
         last = centres.new_tensor(shape) - 1
         position = torch.minimum(centres.round().clamp(min=0), last)
         return cls(
@@ -64,8 +67,9 @@ class Points:
             position[:, 1].long(),
             torch.cat([one["labels"] for one in targets]) - 1,
             centres - position,
-            (boxes[:, 2:] - boxes[:, :2]) / STRIDE,
+            (boxes[:, 2:] - boxes[:, :2]) / stride,
             boxes,
+            stride,
         )
 
     def boxes_near(self, offsets: Tensor, sizes: Tensor) -> Tensor:
@@ -81,12 +85,34 @@ class Points:
         """
         sizes = torch.minimum(torch.maximum(sizes, self.sizes / FAR), self.sizes * FAR)
         near = offsets.clamp(-0.5, 0.5) - self.offsets
-        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + STRIDE * near
-        return torch.cat([centres - STRIDE * sizes / 2, centres + STRIDE * sizes / 2], 1)
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + self.stride * near
+        half = self.stride * sizes / 2
+        return torch.cat([centres - half, centres + half], 1)
 
-    def at(self, maps: Tensor) -> Tensor:
-        """Return the values (N, C) of maps (B, C, h, w) at the cells' positions."""
-        return maps[self.image, :, self.y, self.x]
+
+def convolved_at(
+    convolution: nn.Conv2d, features: Tensor, image: Tensor, y: Tensor, x: Tensor
+) -> Tensor:
+    """Return a 3 x 3 convolution's values at some positions alone, far fewer than all.
+
+    Parameters
+    ----------
+    convolution : Conv2d
+        Of stride 1, padded by 1.
+    features : (B, C, h, w)
+    image, y, x : int64 (N,)
+        The positions.
+
+    Returns
+    -------
+    (N, D)
+        D are the convolution's output channels.
+    """
+    around = torch.arange(3, device=y.device)
+    rows, columns = y[:, None, None] + around[:, None], x[:, None, None] + around
+    patches = pad(features, (1, 1, 1, 1))[image[:, None, None], :, rows, columns]
+    weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+    return linear(patches.flatten(1), weight, convolution.bias)
 
 
 def radius(sizes: Tensor) -> Tensor:
@@ -144,16 +170,9 @@ def centre_loss(logits: Tensor, target: Tensor) -> Tensor:
     return -(found + free).sum() / centres.sum().clamp(min=1)
 
 
-def regression_loss(maps: Tensor, points: Points, truth: Tensor) -> Tensor:
-    """Return the mean L1 distance, summed over y and x, at the centres; 0 without cells.
-
-    Parameters
-    ----------
-    maps : float32 (B, 2, h, w)
-    points : Points
-    truth : float32 (N, 2)
-    """
-    return l1_loss(points.at(maps), truth, reduction="sum") / max(len(points), 1)
+def regression_loss(found: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean L1 distance of vectors (N, 2), summed over y and x; 0 without cells."""
+    return l1_loss(found, truth, reduction="sum") / max(len(truth), 1)
 
 
 def peaks(logits: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

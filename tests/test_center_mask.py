@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cellseg.models.weights import Card, save_weights
 from learning import overfit
 
 PAPER = CenterMaskNetwork(
+    stride=4,
     classes=2,
     head_channels=8,
     shape_px=8,
@@ -72,10 +74,12 @@ def test_it_learns_three_cells_that_overlap() -> None:
     assert depth.max() == 3
 
 
-def test_heads_and_losses_agree_with_the_formulas() -> None:
+@pytest.mark.parametrize("stride", [2, 4])
+def test_heads_and_losses_agree_with_the_formulas(stride: int) -> None:
     torch.manual_seed(3)
-    heads = Heads(6, 4, PAPER)
-    features, fine = torch.randn(1, 6, 16, 16), torch.zeros(1, 4, 32, 32)
+    settings = PAPER.model_copy(update={"stride": stride})
+    heads = Heads(6, 4, settings)
+    features, fine = torch.randn(1, 6, 16, 16), torch.randn(1, 4, 32, 32)
     labels = np.zeros((2, 64, 64), np.int32)
     labels[0][disc(20, 20, 9, 12)], labels[1][disc(26, 28, 12, 8)] = 1, 2
     labels[0][disc(50, 44, 7, 7)] = 3
@@ -86,7 +90,10 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
     losses = heads.losses(fine, features, [truth])
     got = {name: float(value.detach()) for name, value in losses.items()}
 
-    x = features[0].double().numpy()
+    coarse = features[0].double().numpy()
+    x = coarse
+    if heads.finer is not None:
+        x = heads.finer(fine, features)[0].detach().double().numpy()
     named = {k: v.detach().double().numpy() for k, v in heads.named_parameters()}
 
     def part(prefix: str) -> dict[str, np.ndarray]:
@@ -94,13 +101,13 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
 
     boxes = truth["boxes"].double().numpy()[:, [1, 0, 3, 2]]
     classes = truth["labels"].numpy() - 1
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / 4
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
     places = np.rint(centres).astype(int)
-    sizes = (boxes[:, 2:] - boxes[:, :2]) / 4
+    sizes = (boxes[:, 2:] - boxes[:, :2]) / stride
     cells = [
         (int(c), *p, *s) for c, p, s in zip(classes, places.tolist(), sizes.tolist(), strict=True)
     ]
-    goal = reference.centre_map(cells, (2, 16, 16))
+    goal = reference.centre_map(cells, (2, 64 // stride, 64 // stride))
     expected = {
         "loss_centre": reference.focal_loss(reference.head(x, part("centre")), goal),
         "loss_offset": _distance(reference.head(x, part("offset")), places, centres - places),
@@ -108,7 +115,7 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
     }
     saliency = part("masks.saliency")
     maps = reference.head(
-        x,
+        coarse,
         {
             "0.weight": saliency["before.weight"],
             "0.bias": saliency["before.bias"],
@@ -117,14 +124,14 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
         },
     )
     own = part("masks.shapes")
-    hidden = np.maximum(reference.convolved(x, own["features.0.weight"], own["features.0.bias"]), 0)
+    hidden = np.maximum(reference.convolved(x, own["features.weight"], own["features.bias"]), 0)
     offsets, predicted = reference.head(x, part("offset")), reference.head(x, part("size"))
     masks = []
     for k, (y, column) in enumerate(places.tolist()):
         vector = own["shape.weight"] @ hidden[:, y, column] + own["shape.bias"]
         # Over the predicted box, which is taken to be at most half as large again as the true one.
-        centre = 4 * (places[k] + np.clip(offsets[:, y, column], -0.5, 0.5))
-        half = 2 * np.clip(predicted[:, y, column], sizes[k] / 1.5, sizes[k] * 1.5)
+        centre = stride * (places[k] + np.clip(offsets[:, y, column], -0.5, 0.5))
+        half = stride / 2 * np.clip(predicted[:, y, column], sizes[k] / 1.5, sizes[k] * 1.5)
         chances = reference.assembled_pixels(
             vector.reshape(8, 8), maps[classes[k]], 4, (*(centre - half), *(centre + half))
         )
@@ -134,8 +141,7 @@ def test_heads_and_losses_agree_with_the_formulas() -> None:
     expected["loss_mask"] = float(np.mean(masks))
     assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
-    direct = CenterMaskNetwork.model_validate(PAPER.model_dump() | {"direct_saliency_loss": True})
-    heads.masks.settings = direct
+    heads.masks.settings = settings.model_copy(update={"direct_saliency_loss": True})
     union = np.stack([truth["masks"].numpy()[classes == c].max(0) for c in range(2)])[:, ::4, ::4]
     entropy = reference.cross_entropy(reference.sigmoid(maps), union).mean()
     found = heads.losses(fine, features, [truth])["loss_saliency"]
@@ -147,12 +153,15 @@ def _distance(maps: np.ndarray, places: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(each))
 
 
+DOTS = CenterMaskNetwork(stride=4, head_channels=8, shape_px=4, saliency_stride=4)
+
+
 class Dots(nn.Module):
     """A detector of bright pixels of every fourth row and column, with CenterMask's real heads."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heads = Heads(1, 1, CenterMaskNetwork(head_channels=8, shape_px=4, saliency_stride=4))
+        self.heads = Heads(1, 1, DOTS)
         with torch.no_grad():
             for value in self.heads.parameters():
                 value.zero_()
@@ -231,6 +240,31 @@ def test_weights_say_what_they_are_and_load_again(tmp_path: Path) -> None:
         assert (box[2:] <= (70, 90)).all()
     with pytest.raises(CellsegError, match=r"holds a center_mask.*Set \[model\] name"):
         load_model(MaskRCNNSettings(weights=str(path)))
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_two_centres_are_told_apart_from_two_positions_on(stride: Literal[2, 4]) -> None:
+    heads = Heads(4, 4, CenterMaskNetwork(stride=stride, head_channels=8, shape_px=4)).eval()
+    logits = torch.full((1, 1, 64 // stride, 64 // stride), -9.0)
+    logits[0, 0, 5, [5, 7]] = 3.0
+    heads.centre = nn.Sequential(Constant(logits))
+    found = heads.detections(torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 16, 16), (64, 64), 0.5)
+    boxes = found["boxes"]
+    assert isinstance(boxes, Tensor)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    expected = torch.tensor([[5.0, 5.0], [7.0, 5.0]]) * stride
+    torch.testing.assert_close(centres, expected, atol=0.3 * stride, rtol=0)
+
+
+class Constant(nn.Module):
+    """Gives the same maps whatever it is shown."""
+
+    def __init__(self, maps: Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.maps
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -112,7 +112,7 @@ def test_shape_branch_agrees_with_the_formulas_where_it_is_asked() -> None:
     own = parameters(branch)
     for k in range(3):
         hidden = reference.convolved(
-            features[image[k]].double().numpy(), own["features.0.weight"], own["features.0.bias"]
+            features[image[k]].double().numpy(), own["features.weight"], own["features.bias"]
         )
         vector = np.maximum(hidden, 0)[:, y[k], x[k]]
         expected = (own["shape.weight"] @ vector + own["shape.bias"]).reshape(4, 4)

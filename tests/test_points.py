@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import reference
 from cellseg.models.points import (
     Points,
     centre_loss,
     centre_target,
+    convolved_at,
     peaks,
     radius,
     regression_loss,
@@ -46,6 +48,7 @@ def test_positions_and_offsets_give_back_the_centres() -> None:
             target(boxes[25:].tolist(), [2] * 15),
         ],
         (32, 32),
+        4,
     )
     assert points.image.tolist() == [0] * 25 + [2] * 15
     assert points.classes.tolist() == [0] * 25 + [1] * 15
@@ -62,7 +65,7 @@ def test_target_and_loss_agree_with_the_formulas() -> None:
     low = random.uniform(0, 60, (7, 2))
     boxes = np.concatenate([low, low + random.uniform(4, 30, (7, 2))], 1)
     classes = random.integers(1, 3, 7).tolist()
-    points = Points.of([target(boxes.tolist(), classes)], (20, 20))
+    points = Points.of([target(boxes.tolist(), classes)], (20, 20), 4)
     made = centre_target(points, (1, 2, 20, 20))
     cells = [
         (int(points.classes[k]), int(points.y[k]), int(points.x[k]), *points.sizes[k].tolist())
@@ -75,24 +78,27 @@ def test_target_and_loss_agree_with_the_formulas() -> None:
     assert float(got) == pytest.approx(reference.focal_loss(logits[0], expected), rel=1e-5)
 
 
-def test_regression_is_the_mean_distance_at_the_centres() -> None:
-    points = Points.of([target([(0, 0, 8, 8), (10, 12, 30, 20)], [1, 1])], (10, 10))
-    maps = np.random.default_rng(3).normal(0, 2, (1, 2, 10, 10))
-    truth = points.sizes.numpy()
-    expected = np.mean(
-        [
-            np.abs(maps[0, :, y, x] - truth[k]).sum()
-            for k, (y, x) in enumerate(zip(points.y.tolist(), points.x.tolist(), strict=True))
-        ]
-    )
-    got = regression_loss(torch.tensor(maps, dtype=torch.float32), points, points.sizes)
+def test_regression_is_the_mean_distance_of_the_cells() -> None:
+    found, truth = np.random.default_rng(3).normal(0, 2, (2, 9, 2))
+    expected = np.mean([np.abs(a - b).sum() for a, b in zip(found, truth, strict=True)])
+    got = regression_loss(torch.tensor(found), torch.tensor(truth))
     assert float(got) == pytest.approx(expected, rel=1e-5)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 30))
+def test_a_convolution_at_some_positions_is_that_of_the_whole(seed: int, count: int) -> None:
+    torch.manual_seed(seed)
+    convolution = nn.Conv2d(3, 5, 3, padding=1)
+    features = torch.randn(2, 3, 6, 7)
+    image, y, x = (torch.randint(0, size, (count,)) for size in (2, 6, 7))
+    got = convolved_at(convolution, features, image, y, x)
+    torch.testing.assert_close(got, convolution(features)[image, :, y, x], atol=1e-5, rtol=1e-5)
+
+
 def test_without_cells_the_losses_are_finite() -> None:
-    points = Points.of([target([], [])], (8, 8))
+    points = Points.of([target([], [])], (8, 8), 4)
     logits = torch.zeros(1, 1, 8, 8)
-    assert float(regression_loss(torch.zeros(1, 2, 8, 8), points, points.sizes)) == 0
+    assert float(regression_loss(points.offsets, points.sizes)) == 0
     expected = reference.focal_loss(np.zeros((1, 8, 8)), np.zeros((1, 8, 8)))
     assert float(centre_loss(logits, centre_target(points, (1, 1, 8, 8)))) == pytest.approx(
         expected
@@ -109,15 +115,17 @@ def test_peaks_are_the_highest_of_nine_and_none_is_left_out_for_number() -> None
     assert float(scores[classes == 1][0]) == pytest.approx(reference.sigmoid(np.array(2.0)))
 
 
-def test_boxes_to_learn_masks_over_follow_the_prediction_but_not_far() -> None:
-    points = Points.of([target([(3, 5, 23, 45), (40, 40, 52, 48)], [1, 1])], (16, 16))
+@pytest.mark.parametrize("stride", [2, 4])
+def test_boxes_to_learn_masks_over_follow_the_prediction_but_not_far(stride: int) -> None:
+    boxes = [(3.0, 5.0, 23.0, 45.0), (40.0, 40.0, 52.0, 48.0)]
+    points = Points.of([target(boxes, [1, 1])], (64 // stride, 64 // stride), stride)
     exact = points.boxes_near(points.offsets, points.sizes)
     torch.testing.assert_close(exact, points.boxes)
     near = points.boxes_near(points.offsets, points.sizes * 1.2)
-    torch.testing.assert_close(near[:, 2:] - near[:, :2], 4 * points.sizes * 1.2)
+    torch.testing.assert_close(near[:, 2:] - near[:, :2], stride * points.sizes * 1.2)
     for far in (0.0, 100.0):
-        boxes = points.boxes_near(points.offsets + far, points.sizes * far)
-        grown = (boxes[:, 2:] - boxes[:, :2]) / 4 / points.sizes
+        found = points.boxes_near(points.offsets + far, points.sizes * far)
+        grown = (found[:, 2:] - found[:, :2]) / stride / points.sizes
         torch.testing.assert_close(grown, torch.full_like(grown, 1.5 if far else 1 / 1.5))
-        moved = (boxes[:, :2] + boxes[:, 2:] - points.boxes[:, :2] - points.boxes[:, 2:]) / 8
-        assert (moved.abs() <= 1).all()
+        moved = found[:, :2] + found[:, 2:] - points.boxes[:, :2] - points.boxes[:, 2:]
+        assert (moved.abs() / 2 / stride <= 1).all()
