@@ -140,6 +140,7 @@ def _described(scene: Scene, volumes: Volumes, measured: Columns, first: int) ->
     at_side = (low == 0).any(axis=1) | (high == scene.grid.plane.shape).any(axis=1)
     return {
         "image": [scene.name] * count,
+        "plate": pa.array([scene.source.plate] * count, pa.string()),
         "well": pa.array([scene.source.well] * count, pa.string()),
         "site": pa.array([scene.source.site] * count, pa.string()),
         "label": np.arange(first, first + count, dtype=np.uint32),

@@ -337,7 +337,7 @@ def test_an_image_without_cells_has_one_empty_layer(tmp_path: Path) -> None:
     assert not layers_of(here).any()
     assert here.labels.layers == 1
     names = pq.read_table(result.cells_path).column_names
-    assert names[11:15] == ["area_um2", "layer", "overlap_px", "overlaps_with"]
+    assert names[12:16] == ["area_um2", "layer", "overlap_px", "overlaps_with"]
 
 
 def test_five_thousand_cells_in_one_tile(tmp_path: Path) -> None:
