@@ -124,7 +124,7 @@ class Job:
 
     def numbers(self, stage: str) -> Sequence[int]:
         """Return the numbers of a stage's units, which a region of interest leaves gaps in."""
-        if self.scene.region is None or stage not in ("segment", "decide"):
+        if self.scene.focus is None or stage not in ("segment", "decide"):
             return range(self.units(stage))
         chosen, count = self.scene.looked_at, len(self.scene.grid)
         if stage == "decide":
@@ -134,10 +134,10 @@ class Job:
     @cached_property
     def decided_blocks(self) -> Sequence[int]:
         """The blocks of a plane in which cells may be: all, or those with a part of the region."""
-        survey = self.scene.survey
-        if survey is None:
+        focus = self.scene.focus
+        if focus is None:
             return range(len(self.blocks))
-        tiles = np.array(sorted(survey.parts), np.int64)
+        tiles = np.array(sorted(focus.survey(self.scene.grid).parts), np.int64)
         blocks: list[int] = np.unique(self.blocks.of(tiles)).tolist()
         return blocks
 
@@ -246,7 +246,7 @@ class Job:
             here.labels.clear()
         idle = {"complete", "decide"} if self.seamless else set()
         # In a region of interest cells are completed where they are decided.
-        idle |= {"complete"} if self.scene.region is not None else set()
+        idle |= {"complete"} if self.scene.focus is not None else set()
         idle |= set() if self.overlapping else {"share", "layer"}
         idle |= set() if self.scene.linked or self.scene.tracked else {"match", "link"}
         route = tuple(stage for stage in ROUTE if stage not in idle)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.meeting import meeting, shared_pixels
 from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.interest import centre_pixels
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.link import Linked, link
 from cellseg.pipeline.link_rules import Shares
@@ -142,11 +143,31 @@ def _linked(job: Job, counts: NDArray[np.int64], summary: _Summary) -> Iterator[
         shares = _matches(job, t, first, last)
         planes = (sections.plane % depth).astype(np.int64)
         linked = link(planes, sections.areas, shares, job.link_rules)
-        volumes, places = gathered(sections, depth, linked.cell)
+        volumes, places = _in_region(job, *gathered(sections, depth, linked.cell))
         labels = np.where(places >= 0, places + first_label, 0).astype(np.uint32)
         summary.add(labels, len(volumes), linked)
         first_label += len(volumes)
         yield volumes
+
+
+def _in_region(
+    job: Job, volumes: Volumes, places: NDArray[np.int64]
+) -> tuple[Volumes, NDArray[np.int64]]:
+    """Return the 3D cells whose centre lies in the region of interest, and where sections belong.
+
+    Parameters
+    ----------
+    job : Job
+    volumes : Volumes
+    places : int64 (N,)
+        Number of the 3D cell that each section belongs to, -1 for none.
+    """
+    region = job.scene.region
+    if region is None:
+        return volumes, places
+    inside = region.numbers_at(centre_pixels(volumes.centres[:, 1:])) > 0
+    renumbered = np.append(np.where(inside, np.cumsum(inside) - 1, -1), -1)
+    return volumes.take(np.flatnonzero(inside)), renumbered[places]
 
 
 def _sections(job: Job, first: int, last: int) -> Cells:

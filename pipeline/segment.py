@@ -167,7 +167,17 @@ class Scene:
         Cells may ask for a few more.
         """
         grid = self.grid
-        return self.survey.tiles(reach_px(grid)) if self.survey else range(len(grid))
+        if self.focus is None:
+            return range(len(grid))
+        return self.focus.survey(grid).tiles(reach_px(grid))
+
+    @property
+    def focus(self) -> Interest | None:
+        """The region that the work on each plane is restricted to, None for all of it.
+
+        Where planes are linked, that a 3D cell's centre lies in the region is known only then.
+        """
+        return None if self.linked else self.region
 
     @property
     def survey(self) -> Survey | None:

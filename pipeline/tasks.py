@@ -85,8 +85,8 @@ def complete_block(job: Job, unit: int) -> None:
 def decide_block(job: Job, unit: int) -> None:
     """Decide the cells of a block."""
     plane, block = divmod(unit, len(job.blocks))
-    if job.scene.region is not None:
-        return _decide_within(job, plane, block, job.scene.region)
+    if job.scene.focus is not None:
+        return _decide_within(job, plane, block, job.scene.focus)
     first = plane * len(job.blocks)
     completed = lru_cache(maxsize=HELD)(lambda b: job.work.read_completed(first + b))
     extents = job.work.completed_extents(first, len(job.blocks))
@@ -183,7 +183,7 @@ def _in_order(job: Job) -> Iterator[Cells]:
 
 def _of_one_tile(job: Job, plane: int) -> Cells:
     """Return the cells of a plane that is one tile, in order."""
-    region = job.scene.region
+    region = job.scene.focus
     if not job.scene.looked_at:
         return Cells.none()
     found = job.work.read_tile(plane)

@@ -243,3 +243,26 @@ def overlapping_balls() -> list[NDArray[np.bool_]]:
         ((z - cz) / 3.6) ** 2 + ((y - cy) / 10) ** 2 + ((x - cx) / 11) ** 2 <= 1
         for cz, cy, cx in balls
     ]
+
+
+def test_a_region_keeps_the_3d_cells_whose_centre_is_inside_whole(
+    tmp_path: Path, volumes: NDArray[np.uint16]
+) -> None:
+    whole = run(workflow(tmp_path, "whole"), CPU, Exact())
+    box = ("region.box_px=[20, 30, 70, 60]", "tiling.size=33")
+    part = run(workflow(tmp_path, "part", *box), CPU, Exact())
+    assert not part.failed
+
+    def inside(row: dict[str, Any]) -> bool:
+        y, x = np.floor(row["y_px"] + 0.5), np.floor(row["x_px"] + 0.5)
+        return bool(20 <= y < 70 and 30 <= x < 60)
+
+    without = ("label", "seam", "region")
+    expected = [row for row in rows_of(whole, "seam", "region") if inside(row)]
+    assert 0 < len(expected) < whole.cells
+    names = [row.pop("label") for row in expected]
+    assert rows_of(part, *without) == expected
+    found, every = labels_of(part), labels_of(whole)
+    for number, name in enumerate(names, 1):
+        assert np.array_equal(found == number, every == name)
+    assert found.max() == len(names)
