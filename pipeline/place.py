@@ -110,26 +110,25 @@ def _groups(fields: Sequence[Field], output: Output) -> list[str | None]:
     """Return row, column and field in the plate written, or None, of each image."""
     if output.images == "link":
         return [field.group for field in fields]
-    wanted = [field.group or _from_well(field) for field in fields]
     taken: Counter[tuple[Any, str]] = Counter()
     groups: list[str | None] = []
-    for field, group in zip(fields, wanted, strict=True):
-        if group is not None:
-            before = taken[_plate(field), group]
-            taken[_plate(field), group] += 1
-            group = f"{group}x{before + 1}" if before else group
+    for field in fields:
+        group = field.group
+        if group is None and (well := _well(field)) is not None:
+            group = f"{well}/{taken[_plate(field), well]}"
+            taken[_plate(field), well] += 1
         groups.append(group)
     return groups
 
 
-def _from_well(field: Field) -> str | None:
-    """Return the group of a field that is known by its well: ``B/03/1``."""
+def _well(field: Field) -> str | None:
+    """Return the group of the well of an image that was a file, ``B/03``.
+
+    Its fields are numbered from 0 in the order of the run: programs that show a whole plate
+    look for the fields of every well under the names of the first one's.
+    """
     well = re.fullmatch(r"([A-Z]{1,2})(\d+)", field.well or "")
-    if well is None:
-        return None
-    # A path in a well is of letters and numbers only.
-    parts = [field.site or "0", field.acquisition or "", field.channel or ""]
-    return f"{well[1]}/{well[2]}/{re.sub('[^A-Za-z0-9]', '', 'x'.join(filter(None, parts))) or 0}"
+    return None if well is None else f"{well[1]}/{well[2]}"
 
 
 def _inside(field: Field) -> Place:

@@ -107,7 +107,7 @@ def tiffs(tmp_path: Path) -> dict[str, Any]:
     expected = {}
     for number, (well, site) in enumerate((("B03", 1), ("B03", 2), ("C11", 1))):
         tifffile.imwrite(tmp_path / f"X_{well}_s{site}_w1.tif", truth(number))
-        expected[f"{well[0]}/{well[1:]}/{site}xw1"] = truth(number)
+        expected[f"{well[0]}/{well[1:]}/{site - 1}"] = truth(number)
     (tmp_path / "w.toml").write_text(f'images = "*.tif"\npattern = "imagexpress"\n{TEXT}')
     return expected
 
@@ -117,7 +117,7 @@ def test_a_plate_of_tiffs_becomes_one_of_zarr(tmp_path: Path, tiffs: dict[str, A
     assert not result.failed
     check(tmp_path, tiffs)
     assert not (result.folder / "images").exists()
-    image = open_image(result.folder / "plate.zarr" / "B" / "03" / "1xw1")
+    image = open_image(result.folder / "plate.zarr" / "B" / "03" / "0")
     assert image.channels == ("w1",)
     # Again, nothing is done; linked, TIFFs have folders of their own as ever.
     before = {p: p.lstat().st_mtime_ns for p in result.folder.joinpath("plate.zarr").rglob("*")}
