@@ -225,10 +225,7 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
     sides = cells.boxes[:, [2, 3]] == scene.grid.plane.shape
     starts = cells.boxes[:, [0, 1]] == 0
     return {
-        "image": [scene.name] * count,
-        "plate": pa.array([scene.source.plate] * count, pa.string()),
-        "well": pa.array([scene.source.well] * count, pa.string()),
-        "site": pa.array([scene.source.site] * count, pa.string()),
+        **origin_columns(scene, count),
         "label": np.arange(first, first + count, dtype=np.uint32),
         "t": np.full(count, t, np.int32),
         "z": np.full(count, z, np.int32),
@@ -238,6 +235,16 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
         "region": pa.array(region_names(scene, cells.centres), pa.string()),
+    }
+
+
+def origin_columns(scene: Scene, count: int) -> dict[str, Any]:
+    """Return the columns that say which image some cells are of."""
+    return {
+        "image": [scene.name] * count,
+        "plate": pa.array([scene.source.plate] * count, pa.string()),
+        "well": pa.array([scene.source.well] * count, pa.string()),
+        "site": pa.array([scene.source.site] * count, pa.string()),
     }
 
 

@@ -15,7 +15,14 @@ from cellseg.pipeline.overlaps import Overlaps
 from cellseg.pipeline.patch import Columns
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.solid import measure_solid
-from cellseg.pipeline.table import BOX, FIRST, overlapping_columns, region_names, schema
+from cellseg.pipeline.table import (
+    BOX,
+    FIRST,
+    origin_columns,
+    overlapping_columns,
+    region_names,
+    schema,
+)
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.volumes import Volumes
 
@@ -139,10 +146,7 @@ def _described(scene: Scene, volumes: Volumes, measured: Columns, first: int) ->
     low, high = volumes.boxes[:, 1:3], volumes.boxes[:, 4:]
     at_side = (low == 0).any(axis=1) | (high == scene.grid.plane.shape).any(axis=1)
     return {
-        "image": [scene.name] * count,
-        "plate": pa.array([scene.source.plate] * count, pa.string()),
-        "well": pa.array([scene.source.well] * count, pa.string()),
-        "site": pa.array([scene.source.site] * count, pa.string()),
+        **origin_columns(scene, count),
         "label": np.arange(first, first + count, dtype=np.uint32),
         "t": volumes.t,
         "z": np.rint(measured["z_px"]).astype(np.int32),
