@@ -7,6 +7,7 @@ group's metadata is written is no image yet, and no plate lists it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from cellseg.pipeline.voxel import Voxel
 __all__ = ["CopiedImage", "halve_mean"]
 
 Pixels = NDArray[Any]
+CLAIM = "copying.json"
+"""While an image is being copied: which one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class CopiedImage:
             create_level(group, str(level), (*lead, *sides), self.axes, dtype.name)
         (self.path / "zarr.json").unlink()
 
+    def claim(self, key: str) -> None:
+        """Note for which image the arrays were made: the next run may bring another one here."""
+        write_json(self.path / CLAIM, {"key": key})
+
+    def claimed(self, key: str) -> bool:
+        """Whether the arrays were made for this image."""
+        try:
+            return bool(json.loads((self.path / CLAIM).read_text("utf-8"))["key"] == key)
+        except (OSError, ValueError, KeyError):
+            return False
+
     def copy(self, t: int, c: int, z: int, region: Box, read: Callable[[Box], Pixels]) -> None:
         """Write one region of a plane of a channel: its shards, and the one over them.
 
@@ -95,6 +109,7 @@ class CopiedImage:
             "omero": {"channels": [self._channel(c, label) for c, label in enumerate(channels)]},
         }
         write_json(self.path / "zarr.json", group_node(ome, cellseg={"images": "copy", "key": key}))
+        (self.path / CLAIM).unlink(missing_ok=True)
 
     def _level(self, level: int) -> zarr.Array[Any]:
         return zarr.open_array(self.path / str(level), mode="r+", zarr_format=3)

@@ -27,6 +27,7 @@ def frame(job: Job, _unit: int) -> None:
     job.work.restart("copy")
     clear_image(job.copied.path)
     job.copied.start(job.scene.image.pixels.dtype)
+    job.copied.claim(job.image_key)
     job.work.mark("frame", 0)
 
 
@@ -55,7 +56,7 @@ def finish(job: Job, _unit: int) -> None:
     if here.labels.key() != keys.labels:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
-    here.labels.rescale(scene.voxel_um)
+    here.labels.rescale(scene.labels_voxel_um)
     if not here.cells_done(keys.cells):
         paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
         columns = schema(scene.workflow.measure.groups, scene.measured)

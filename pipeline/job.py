@@ -19,7 +19,7 @@ import numpy as np
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.copied import CopiedImage
-from cellseg.pipeline.keys import Keys
+from cellseg.pipeline.keys import Keys, digest
 from cellseg.pipeline.link_rules import LinkRules
 from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.pyramid import regions
@@ -208,7 +208,9 @@ class Job:
     @property
     def image_key(self) -> str:
         """What identifies the image in a plate."""
-        return f"{self.scene.workflow.output.images}-{self.scene.key}"
+        images = self.scene.workflow.output.images
+        about = (self.scene.channels, self.scene.voxel_um) if images == "copy" else ()
+        return f"{images}-{digest(self.scene.key, *about)}"
 
     @property
     def copying(self) -> bool:
@@ -232,6 +234,9 @@ class Job:
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""
         stages = self._route()
+        if self.copying and not self.copied.claimed(self.image_key):
+            self.work.restart("frame")
+            self.work.restart("copy")
         return (*stages[:-1], "frame", "copy", stages[-1]) if self.copying else stages
 
     def _route(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,11 @@ def arrange(fields: Sequence[Field], output: Output) -> list[Place]:
 
 def _plate(field: Field) -> tuple[str, Path | None]:
     """Return what tells a plate from others, which may have its name."""
-    return field.plate or "plate", field.path.parents[2] if field.group else None
+    if field.group:
+        return field.plate or "plate", field.path.parents[2]
+    # Folders that give their plates the same name are as many plates.
+    folder = next((each for each in field.path.parents if each.name == field.plate), None)
+    return field.plate or "plate", folder
 
 
 def _folders(plates: Sequence[tuple[str, Path | None]]) -> dict[tuple[str, Path | None], str]:
@@ -101,20 +106,26 @@ def _folders(plates: Sequence[tuple[str, Path | None]]) -> dict[tuple[str, Path 
     if len(plates) == 1:
         return {plates[0]: PLATE}
     names = [re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") for name, _ in plates]
-    before = [names[:place].count(name) for place, name in enumerate(names)]
-    ends = [f"-{count + 1}.zarr" if count else ".zarr" for count in before]
-    return {each: name + end for each, name, end in zip(plates, names, ends, strict=True)}
+    taken: set[str] = set()
+    folders = {}
+    for each, name in zip(plates, names, strict=True):
+        tries = chain([name], (f"{name}-{number}" for number in count(2)))
+        free = next(one for one in tries if one.lower() not in taken)
+        taken.add(free.lower())
+        folders[each] = f"{free}.zarr"
+    return folders
 
 
 def _groups(fields: Sequence[Field], output: Output) -> list[str | None]:
     """Return row, column and field in the plate written, or None, of each image."""
     if output.images == "link":
-        return [field.group for field in fields]
+        return [None if field.problem else field.group for field in fields]
     taken: Counter[tuple[Any, str]] = Counter()
     groups: list[str | None] = []
     for field in fields:
-        group = field.group
-        if group is None and (well := _well(field)) is not None:
+        # What is known to be unreadable must not count for a plate of its own.
+        group = None if field.problem else field.group
+        if field.group is None and (well := _well(field)) is not None:
             group = f"{well}/{taken[_plate(field), well]}"
             taken[_plate(field), well] += 1
         groups.append(group)
@@ -132,6 +143,11 @@ def _well(field: Field) -> str | None:
 
 
 def _inside(field: Field) -> Place:
+    if field.parts:
+        raise CellsegError(
+            f'[output] labels = "inside": {field.name} is made of {len(field.parts)} files, none of'
+            ' which holds the labels of all. Set labels to "results".'
+        )
     if field.problem is None and zarr_format(field.path) is None:
         raise CellsegError(
             f'[output] labels = "inside": {field.path} is no OME-Zarr image, so it holds no labels.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -178,7 +179,7 @@ def plan(
         try:
             image = opened(source)
             _check_place(source.path, place, workflow)
-            key = digest(FORMAT, *_state(source), identity)
+            key = digest(FORMAT, *_state(source), identity, *_placed(source, place))
             image_segmenter = segmenter or NamedModel(workflow.model, config)
             about = image.pixels.shape, image.channels, image.voxel, image.remarks
             scene = Scene(
@@ -202,7 +203,8 @@ def plan(
         raise problems[0]
     check_found(workflow.region, [scene.region for scene in scenes])
     results = Results(Path(workflow.output.path))
-    remarks = (*found.notes, *disagreements((each.source.plate, each.voxel_um) for each in scenes))
+    sizes = disagreements((each.source.plate, each.voxel_um) for each in scenes)
+    remarks = (*found.notes, *sizes, *_not_copied(scenes))
     planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model, remarks=remarks)
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
@@ -244,7 +246,23 @@ def _state(source: Field) -> tuple[Any, Any]:
     """Return what tells one state of an image's files from another, and what names its channels."""
     if not source.parts:
         return fingerprint(source.path), source.channel
-    return fingerprints(source.parts), source.channels
+    return fingerprints(source.parts), (source.channels, source.numbering)
+
+
+def _placed(source: Field, place: Place) -> tuple[str, ...]:
+    """Return what identifies an image in a plate, where another one may have had its place."""
+    if place.plate is None:
+        return ()
+    return source.name, str(place.group), str(source.path.resolve())
+
+
+def _not_copied(scenes: Sequence[Scene]) -> list[str]:
+    """Say which images are in no plate, though all were to be copied into one."""
+    loose = [each.name for each in scenes if not each.place.beside_image]
+    if not loose or scenes[0].workflow.output.images != "copy":
+        return []
+    count = f"{len(loose)} image{'s' * (len(loose) != 1)}"
+    return [f'[output] images = "copy": {count} without a well stay out of the plate ({loose[0]})']
 
 
 def _sized(scene: Scene, px: float, trained_px: float) -> Scene:

@@ -131,6 +131,14 @@ class Scene:
         return enlarged((self.voxel[0] if self.voxel else 1.0, side, side), self.reduced)
 
     @property
+    def labels_voxel_um(self) -> Voxel | None:
+        """Size of a voxel of the labels: the image's own where they lie in its group."""
+        in_its_group = self.place.inside is not None or (
+            self.place.plate is not None and self.workflow.output.images == "link"
+        )
+        return self.voxel if in_its_group else self.voxel_um
+
+    @property
     def extent(self) -> tuple[Box, Voxel | None, tuple[float, float]]:
         """A plane, the size of its pixels, and how many px of the full resolution one is across."""
         return self.grid.plane, self.voxel_um, self.reduced

@@ -21,7 +21,7 @@ from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
 from cellseg.pipeline.workflow import Workflow
-from cellseg.pipeline.written_plate import plates_of
+from cellseg.pipeline.written_plate import plates_of, retire
 
 VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
 
@@ -108,6 +108,7 @@ class Run:
 
     def _start_plates(self, done: set[str]) -> None:
         """Have the plates in the results list what earlier runs have finished, nothing else."""
+        retire(self.plan.results.folder, self.plates.keys())
         for place, written in self.plates.items():
             mine = [scene for scene in self.plan.scenes if scene.place.plate == place]
             written.start(str(scene.place.group) for scene in mine if scene.name in done)
@@ -119,7 +120,7 @@ class Run:
     def _pass_over(self, scene: Scene) -> None:
         """Leave an image as an earlier run has finished it."""
         job = Job(scene, self.plan.results)
-        job.here.labels.rescale(scene.voxel_um)
+        job.here.labels.rescale(scene.labels_voxel_um)
         self.tiles_done += scene.tiles
         job.work.clear()
         job.here.sweep()

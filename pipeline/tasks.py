@@ -154,7 +154,7 @@ def _start_labels(job: Job, layers: int) -> None:
     times, _, depth, height, width = job.scene.shape
     shape = times, depth, height, width
     levels = level_count(job.scene.source.path) if job.scene.place.beside_image else None
-    job.here.labels.start(job.keys.labels, shape, job.scene.voxel_um, layers, levels)
+    job.here.labels.start(job.keys.labels, shape, job.scene.labels_voxel_um, layers, levels)
 
 
 def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:

@@ -18,7 +18,7 @@ from cellseg.pipeline.ngff import attributes, group_node
 from cellseg.pipeline.results import write_json
 from cellseg.pipeline.segment import Scene
 
-__all__ = ["WrittenPlate", "plates_of"]
+__all__ = ["WrittenPlate", "plates_of", "retire"]
 
 
 @dataclass
@@ -101,6 +101,13 @@ def plates_of(scenes: Iterable[Scene], folder: Path) -> dict[str, WrittenPlate]:
         if scene.place.plate is not None:
             plates.setdefault(scene.place.plate, []).append(scene)
     return {place: _plate(folder / place, inside) for place, inside in plates.items()}
+
+
+def retire(folder: Path, kept: Collection[str]) -> None:
+    """Take the metadata off plates that earlier runs wrote and to which no image goes any more."""
+    for path in folder.glob("*.zarr"):
+        if path.name not in kept and _listed(path, "plate", "wells"):
+            (path / "zarr.json").unlink(missing_ok=True)
 
 
 def _plate(path: Path, scenes: list[Scene]) -> WrittenPlate:

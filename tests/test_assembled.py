@@ -14,9 +14,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline import Config, read_workflow
 from cellseg.pipeline.assembled import fingerprints, open_field
 from cellseg.pipeline.fields import Part
 from cellseg.pipeline.image import Image
+from cellseg.pipeline.plan import plan
 from cellseg.pipeline.plate import Field, discover
 from cellseg.pipeline.tiles import Box
 
@@ -183,3 +185,19 @@ def test_the_index_of_a_plate_says_how_large_a_voxel_is(tmp_path: Path) -> None:
 def test_a_problem_that_is_known_is_raised() -> None:
     with pytest.raises(CellsegError, match=r"^why$"):
         open_field(Field("x", Path("/nowhere"), problem="why"))
+
+
+def test_a_number_that_comes_to_mean_another_channel_makes_the_cells_anew(tmp_path: Path) -> None:
+    def key() -> str:
+        settings = ['model.name="threshold"', "model.channels=[1]"]
+        workflow = read_workflow(tmp_path / "w.toml", settings, output=tmp_path / "results")
+        return plan(workflow, Config(device="cpu")).scenes[0].key
+
+    (tmp_path / "w.toml").write_text('images = "*.tif"\n')
+    for name in ("A01_s1_w2", "A01_s1_w3"):
+        tifffile.imwrite(tmp_path / f"p_{name}.tif", np.zeros((20, 30), np.uint8))
+    before = key()
+    assert key() == before
+    for name in ("A02_s1_w1", "A02_s1_w2", "A02_s1_w3"):
+        tifffile.imwrite(tmp_path / f"p_{name}.tif", np.zeros((20, 30), np.uint8))
+    assert key() != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,58 @@ def test_other_workers_write_the_same_bytes(tmp_path: Path, tiffs: dict[str, Any
     workflow = read_workflow(tmp_path / "w.toml", output=tmp_path / "results")
     assert not run(workflow, Config(device="cpu", workers=2), Exact(), fresh=True).failed
     assert content() == before
+
+
+def test_a_place_of_another_image_is_made_anew(tmp_path: Path, tiffs: dict[str, Any]) -> None:
+    done(tmp_path)
+    first, second = (tmp_path / f"X_B03_s{site}_w1.tif" for site in (1, 2))
+    # Of the same size and time of change, as copies of copies may be.
+    stamp = first.stat()
+    assert first.stat().st_size == second.stat().st_size
+    os.utime(second, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    first.unlink()
+    assert not done(tmp_path).failed
+    check(tmp_path, {"B/03/0": tiffs["B/03/1"], "C/11/0": tiffs["C/11/0"]})
+
+
+def test_arrays_that_were_filled_for_another_image_are_not_taken(
+    tmp_path: Path, tiffs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = CopiedImage.finish
+
+    def broken(self: CopiedImage, channels: Any, voxel: Any, name: str, key: str) -> None:
+        if "_s2_" in name:
+            raise OSError("no space left")
+        whole(self, channels, voxel, name, key)
+
+    monkeypatch.setattr(CopiedImage, "finish", broken)
+    assert [report.name for report in done(tmp_path).failed] == ["X_B03_s2_w1"]
+    monkeypatch.undo()
+    # Now the second image is the first of its well, and then again the second.
+    first = tmp_path / "X_B03_s1_w1.tif"
+    first.rename(tmp_path / "kept")
+    assert not done(tmp_path).failed
+    check(tmp_path, {"B/03/0": tiffs["B/03/1"], "C/11/0": tiffs["C/11/0"]})
+    (tmp_path / "kept").rename(first)
+    assert not done(tmp_path).failed
+    check(tmp_path, tiffs)
+
+
+def test_arrays_say_for_which_image_they_were_made(tmp_path: Path) -> None:
+    image = CopiedImage(tmp_path / "0", (1, 1, 1, 40, 50))
+    assert not image.claimed("a")
+    image.start(np.dtype(np.uint8))
+    image.claim("a")
+    assert image.claimed("a")
+    assert not image.claimed("b")
+    image.finish(("0",), None, "field", "a")
+    assert not image.claimed("a")
+
+
+def test_a_plate_that_is_written_elsewhere_now_is_none_any_more(
+    tmp_path: Path, tiffs: dict[str, Any]
+) -> None:
+    result = done(tmp_path)
+    assert (result.folder / "plate.zarr" / "zarr.json").is_file()
+    done(tmp_path, "output.images=link")
+    assert not (result.folder / "plate.zarr" / "zarr.json").exists()

@@ -217,3 +217,37 @@ def test_every_way_of_storing_v2_can_be_linked(tmp_path: Path, options: dict[str
     done(setting(tmp_path, "0.4", **options))
     image = open_image(tmp_path / "results" / "plate.zarr" / GROUPS[2])
     np.testing.assert_array_equal(np.asarray(image.pixels)[0, 0, 0], truth(2))
+
+
+def test_plates_of_one_name_and_names_like_theirs_stay_apart(tmp_path: Path) -> None:
+    for number, path in enumerate(("x/a.zarr", "y/a.zarr", "z/a-2.zarr")):
+        (tmp_path / path).parent.mkdir()
+        write_plate(tmp_path / path, {"A/1/0": truth(number)}, "0.5")
+    (tmp_path / "w.toml").write_text(
+        'images = ["x/a.zarr", "y/a.zarr", "z/a-2.zarr"]\n[normalise]\nmethod = "none"\n'
+    )
+    result = done(tmp_path)
+    places = {(report.place.plate, report.place.group) for report in result.images if report.place}
+    assert len(places) == 3
+    assert len({plate for plate, _ in places}) == 3
+
+
+def test_a_damaged_well_does_not_rename_the_plate(tmp_path: Path) -> None:
+    here = setting(tmp_path, "0.4")
+    shutil.move(here / "in.zarr" / "C", here / "aside")
+    assert len(done(here).failed) == 1
+    check(here, GROUPS[:2])
+    shutil.move(here / "aside", here / "in.zarr" / "C")
+    assert not done(here).failed
+    check(here)
+
+
+def test_labels_beside_their_image_have_its_scale(tmp_path: Path) -> None:
+    here = setting(tmp_path, "0.5", scale=0.5)
+    result = done(here, "pixel_size_um=0.7")
+    field = result.folder / "plate.zarr" / "B" / "03" / "0"
+    image, labels = open_image(field), open_image(field / "labels" / "cells")
+    assert image.voxel == labels.voxel == (1.0, 0.5, 0.5)
+    assert pq.read_table(result.cells_path)["area_um2"][0].as_py() == pytest.approx(
+        pq.read_table(result.cells_path)["area_px"][0].as_py() * 0.49
+    )
