@@ -7,6 +7,7 @@ metadata that ome-zarr-py, ngio and bioformats2raw give it.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from cellseg.models.errors import CellsegError
+from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.image import open_image
+from cellseg.pipeline.ome_zarr import label_layers
 from cellseg.pipeline.plate import discover
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
@@ -219,3 +223,52 @@ def test_zarr_files_of_both_versions_are_of_both_formats(tmp_path: Path) -> None
         write_image(tmp_path / f"{number}.zarr", noise(40, 50), version=version)
         array = zarr.open_array(str(tmp_path / f"{number}.zarr" / "0"), mode="r")
         assert array.metadata.zarr_format == number
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_ngio_wrote_is_read(tmp_path: Path, version: str) -> None:
+    image = open_image(unpacked(tmp_path, f"ngio_{version}.zarr"))
+    expected = counting(2, 3, 24, 30)[None]
+    assert np.array_equal(np.asarray(image.pixels), expected)
+    assert image.channels == ("DAPI", "GFP")
+    assert image.voxel == pytest.approx((1.2, 0.3, 0.3))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_ome_zarr_py_wrote_is_read(tmp_path: Path, version: str) -> None:
+    path = unpacked(tmp_path, f"ome_zarr_py_{version}.zarr")
+    image, expected = open_image(path), counting(3, 2, 32, 40)[:, :, None]
+    assert np.array_equal(np.asarray(image.pixels), expected)
+    assert image.voxel is None
+    (layer,) = label_layers(path)
+    labels = np.asarray(open_image(layer).pixels)
+    assert np.array_equal(labels[:, 0], expected[:, 0] > 2000)
+
+
+@pytest.mark.parametrize("name", ["ngio_0.4", "ngio_0.5", "ome_zarr_py_0.4", "ome_zarr_py_0.5"])
+def test_labels_are_added_to_what_others_wrote(tmp_path: Path, name: str) -> None:
+    path = unpacked(tmp_path, f"{name}.zarr")
+    (tmp_path / "w.toml").write_text(
+        f'images = "{path.name}"\n[output]\nlabels = "inside"\n[model]\nname = "threshold"\n'
+    )
+    workflow = read_workflow(tmp_path / "w.toml", output=tmp_path / "results")
+    theirs = path / "labels" / "cells"
+    if "ngio" in name:
+        assert not run(workflow, Config(device="cpu")).failed
+        assert label_layers(path) == [theirs]
+        assert open_image(theirs).pixels.shape[2:] == (3, 24, 30)
+    else:
+        with pytest.raises(CellsegError, match="labels that cellseg did not write are not"):
+            run(workflow, Config(device="cpu"))
+        labels = np.asarray(open_image(theirs).pixels)
+        assert np.array_equal(labels[:, 0], counting(3, 2, 32, 40)[:, :1] > 2000)
+
+
+def unpacked(folder: Path, name: str) -> Path:
+    """Return a file that another program wrote; see tests/data."""
+    shutil.unpack_archive(Path(__file__).parent / "data" / f"{name}.zip", folder / name)
+    return folder / name
+
+
+def counting(*shape: int) -> Pixels:
+    return (np.arange(np.prod(shape)) % 4001).astype(np.uint16).reshape(shape)
