@@ -147,7 +147,7 @@ def assemble(parts: Sequence[Part], channels: Sequence[str], numbering: Sequence
     for path in files:
         with naming(path):
             stamps.append(stamp(path))
-    dtype = _common(placed, image)
+    dtype, remarks = _common(placed, image)
     t, c, z = (max(pair) for pair in zip(counts, within, strict=True))
     height, width = map(int, image.pixels.shape[3:])
     shape = t, c, z, height, width
@@ -161,15 +161,20 @@ def assemble(parts: Sequence[Part], channels: Sequence[str], numbering: Sequence
     more = len(files) - 1
     said = f"{first} (and {more} more file{'s' * (more != 1)})" if more else str(first)
     numbered = tuple(numbering) if set(whole.channels) < set(numbering) else ()
-    return replace(whole, source=said, numbering=numbered)
+    return replace(whole, source=said, numbering=numbered, remarks=(*image.remarks, *remarks))
 
 
-def _common(parts: Sequence[Part], image: Image) -> np.dtype[Any]:
-    """Return a type that holds the pixels of all files, which are as large as the first."""
+def _common(parts: Sequence[Part], image: Image) -> tuple[np.dtype[Any], list[str]]:
+    """Return a type that holds the pixels of all files, which are as large as the first.
+
+    And what there is to say: whose pixels are of another size.
+    """
     first, types = parts[0].path, dict[int, tuple[Path, np.dtype[Any]]]()
+    sizes: dict[Any, Path] = {}
     for part in parts:
         path = part.path
-        shape, dtype = _facts(path, image if path == first else None)
+        shape, dtype, size = _facts(path, image if path == first else None)
+        sizes.setdefault(size, path)
         if shape != image.pixels.shape:
             raise CellsegError(
                 f"{path}: its shape (T, C, Z, Y, X) is {shape}, that of {first.name}"
@@ -181,18 +186,25 @@ def _common(parts: Sequence[Part], image: Image) -> np.dtype[Any]:
                 f"{path}: pixels are {dtype}, those of {other.name} {of_channel}."
                 " Grey levels of one channel must compare: convert one of them."
             )
-    return np.result_type(*(dtype for _, dtype in types.values()))
+    others = [path.name for path in [*sizes.values()][1:]]
+    remark = (
+        f"the size of its pixels is that of {first.name}; {others[0]} says another."
+        " Set pixel_size_um if it is wrong"
+        if others
+        else None
+    )
+    return np.result_type(*(dtype for _, dtype in types.values())), [remark] if remark else []
 
 
-def _facts(path: Path, opened: Image | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of a file, from its header if that says it all."""
-    if opened is None and path.suffix.lower() in TIFF:
+def _facts(path: Path, opened: Image | None) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
+    """Return shape, type and stated pixel size of a file, from its header if that says it all."""
+    if path.suffix.lower() in TIFF:
         with naming(path):
             header = read_header(path)
         if header is not None:
-            return (1, 1, 1, header.height, header.width), header.dtype
-    pixels = (opened or open_image(path)).pixels
-    return pixels.shape, pixels.dtype
+            return (1, 1, 1, header.height, header.width), header.dtype, header.resolution
+    image = opened or open_image(path)
+    return image.pixels.shape, image.pixels.dtype, image.voxel
 
 
 def fingerprints(parts: Sequence[Part]) -> list[tuple[int, int, int, str]]:

@@ -199,7 +199,7 @@ def find_channel(
         return channels.index(str(channel))
     if channel in numbered:
         raise CellsegError(
-            f"{source}: channel {channel!r} is missing here, which others of its plate have;"
+            f"{source}: channel {channel!r} is missing or lacks planes here, which others of its plate have;"
             f" there is {', '.join(map(repr, channels))}. Add its file, or let the model see"
             " another."
         )

@@ -208,7 +208,8 @@ class Scene:
     def inputs(self) -> Inputs:
         """What the model sees of the image's channels."""
         entries, source = self.workflow.model.channels, self.source
-        return Inputs.of(entries, self.channels, str(source.path), source.numbering)
+        said = source.name if source.parts else str(source.path)
+        return Inputs.of(entries, self.channels, said, source.numbering)
 
     @property
     def measured(self) -> tuple[str, ...]:

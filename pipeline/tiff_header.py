@@ -17,8 +17,9 @@ import numpy as np
 from cellseg.models.errors import CellsegError
 
 WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, FORMAT = 256, 257, 258, 270, 277, 339
+RESOLUTION = (282, 283, 296)
 OFFSETS, COUNTS = (273, 324), (279, 325)
-CODES = {1: "B", 2: "c", 3: "H", 4: "I", 16: "Q"}
+CODES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 16: "Q"}
 KINDS = {1: "u", 2: "i", 3: "f"}
 LONGEST = 1 << 20
 """Bytes of a tag's value: beyond it the file is for tifffile."""
@@ -26,11 +27,15 @@ LONGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Header:
-    """What a TIFF of one plane and one channel says of its pixels."""
+    """What a TIFF of one plane and one channel says of its pixels.
+
+    `resolution` is what its tags state, to be compared: along x and y as fractions, and the unit.
+    """
 
     height: int
     width: int
     dtype: np.dtype[Any]
+    resolution: tuple[tuple[Any, ...] | None, ...] = ()
 
 
 def read_header(path: Path) -> Header | None:
@@ -59,7 +64,8 @@ def read_header(path: Path) -> Header | None:
         raise CellsegError(
             f"{path}: truncated: its pixels end at byte {end}, the file at {size}. Copy it again."
         )
-    return Header(_one(tags, HEIGHT, 0), _one(tags, WIDTH, 0), np.dtype(f"{kind}{bits // 8}"))
+    dtype, resolution = np.dtype(f"{kind}{bits // 8}"), tuple(map(tags.get, RESOLUTION))
+    return Header(_one(tags, HEIGHT, 0), _one(tags, WIDTH, 0), dtype, resolution)
 
 
 Tags = dict[int, tuple[Any, ...]]
@@ -84,7 +90,7 @@ def _tags(file: BinaryIO) -> tuple[Tags | None, int]:
     length = struct.calcsize(f"<{entry}")
     table = file.read(count * length + struct.calcsize(f"<{pointer}"))
     tags: Tags = {}
-    wanted = {WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, FORMAT, *OFFSETS, *COUNTS}
+    wanted = {WIDTH, HEIGHT, BITS, DESCRIPTION, SAMPLES, FORMAT, *RESOLUTION, *OFFSETS, *COUNTS}
     for at in range(0, count * length, length):
         code, kind, items, value = struct.unpack_from(f"{order}{entry}", table, at)
         if code in wanted:

@@ -165,7 +165,9 @@ def test_numbers_of_channels_are_those_of_the_plate(tmp_path: Path) -> None:
     assert image.channels == ("w1", "w3")
     assert [image.channel_index(c) for c in (0, 2, "w3")] == [0, 1, 1]
     for channel in (1, "w2"):
-        with pytest.raises(CellsegError, match="channel 'w2' is missing here, which others"):
+        with pytest.raises(
+            CellsegError, match="channel 'w2' is missing or lacks planes here, which others"
+        ):
             image.channel_index(channel)
     with pytest.raises(CellsegError, match="no channel 3; there are 2"):
         image.channel_index(3)
@@ -201,3 +203,21 @@ def test_a_number_that_comes_to_mean_another_channel_makes_the_cells_anew(tmp_pa
     for name in ("A02_s1_w1", "A02_s1_w2", "A02_s1_w3"):
         tifffile.imwrite(tmp_path / f"p_{name}.tif", np.zeros((20, 30), np.uint8))
     assert key() != before
+
+
+def test_files_that_state_other_sizes_of_pixels_are_told(tmp_path: Path) -> None:
+    for number, um in enumerate((0.5, 0.5, 0.9), 1):
+        tifffile.imwrite(
+            tmp_path / f"p_A01_s1_w{number}.tif",
+            np.zeros((20, 30), np.uint8),
+            resolution=(1e4 / um, 1e4 / um),
+            resolutionunit="CENTIMETER",
+            metadata=None,
+        )
+    (field,) = discover([tmp_path], None)
+    image = open_field(field)
+    assert image.voxel == pytest.approx((1.0, 0.5, 0.5))
+    (remark,) = image.remarks
+    assert "p_A01_s1_w1.tif; p_A01_s1_w3.tif says another" in remark
+    (tmp_path / "p_A01_s1_w3.tif").unlink()
+    assert not open_field(discover([tmp_path], None)[0]).remarks
