@@ -199,9 +199,9 @@ def find_channel(
         return channels.index(str(channel))
     if channel in numbered:
         raise CellsegError(
-            f"{source}: channel {channel!r} is missing or lacks planes here, which others of its plate have;"
-            f" there is {', '.join(map(repr, channels))}. Add its file, or let the model see"
-            " another."
+            f"{source}: channel {channel!r} is missing or lacks planes here, which others of its"
+            f" plate have; there is {', '.join(map(repr, channels))}. Add its files, or let the"
+            " model see another."
         )
     names = sorted(channels, key=lambda name: -SequenceMatcher(None, name, str(channel)).ratio())
     raise CellsegError(

@@ -165,9 +165,7 @@ def test_numbers_of_channels_are_those_of_the_plate(tmp_path: Path) -> None:
     assert image.channels == ("w1", "w3")
     assert [image.channel_index(c) for c in (0, 2, "w3")] == [0, 1, 1]
     for channel in (1, "w2"):
-        with pytest.raises(
-            CellsegError, match="channel 'w2' is missing or lacks planes here, which others"
-        ):
+        with pytest.raises(CellsegError, match="channel 'w2' is missing or lacks planes here"):
             image.channel_index(channel)
     with pytest.raises(CellsegError, match="no channel 3; there are 2"):
         image.channel_index(3)

@@ -95,7 +95,7 @@ def test_an_image_without_the_models_channel_is_listed(channel: str, folder: Pat
     shown = cellseg("run", "w.toml", "--set", f"model.channels=[{channel}]")
     assert shown.exit_code == 1
     assert "cells in 2 of 3 images" in shown.output
-    assert "channel 'w2' is missing here" in images(folder)["x_A02_s1"]["reason"]
+    assert "channel 'w2' is missing or lacks planes here" in images(folder)["x_A02_s1"]["reason"]
 
 
 def test_pixel_sizes_that_disagree_are_told_before_the_run(folder: Path) -> None:
