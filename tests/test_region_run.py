@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from cellseg.models import CellsegError, Instances
+from cellseg.models import CellsegError
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.overview import REGION
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.tiles import Box
-from exact import Exact
+from exact import Counting, Exact
 from synthetic import cells
 
 CPU = Config(device="cpu")
@@ -31,20 +31,6 @@ SHAPE = (400, 360)
 DEMO = Path(__file__).parent.parent / "workflows" / "demo_plate"
 STAR = [[40, 30], [300, 60], [250, 200], [330, 380], [180, 300], [60, 350], [110, 180]]
 """x and y of a polygon."""
-
-
-class Counting(Exact):
-    """Counts the windows it sees, and dies at one of them if told to."""
-
-    def __init__(self, dies_at: int | None = None) -> None:
-        self.windows = 0
-        self.dies_at = dies_at
-
-    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
-        if self.windows == self.dies_at:
-            raise KeyboardInterrupt
-        self.windows += len(planes)
-        return super().segment(planes)
 
 
 @pytest.fixture

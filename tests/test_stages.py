@@ -27,7 +27,7 @@ from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.table import OF_VOLUMES
 from cellseg.pipeline.tiles import Box
-from exact import Exact
+from exact import Counting, Exact
 from synthetic import cells
 
 CPU = Config(device="cpu")
@@ -142,20 +142,6 @@ def test_pixel_size_fills_the_um_columns_and_the_metadata(plate: Path) -> None:
         "type": "space",
         "unit": "micrometer",
     }
-
-
-class Counting(Exact):
-    """Counts the windows it sees, and dies at one of them if told to."""
-
-    def __init__(self, dies_at: int | None = None) -> None:
-        self.windows = 0
-        self.dies_at = dies_at
-
-    def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
-        if self.windows == self.dies_at:
-            raise KeyboardInterrupt
-        self.windows += len(planes)
-        return super().segment(planes)
 
 
 def test_a_run_goes_on_where_it_died_and_computes_nothing_twice(plate: Path) -> None:
@@ -407,7 +393,7 @@ import sys, time
 from pathlib import Path
 from typing import Any
 sys.path.insert(0, {tests!r})
-from exact import Exact
+from exact import Counting, Exact
 from cellseg.pipeline import Config, read_workflow, run
 
 class Slow(Exact):
