@@ -163,7 +163,7 @@ def plan(
     CellsegError
         If inputs are missing, or settings do not fit each other or the images.
     """
-    column_types(workflow.measure.groups, ())  # names a group that is not known
+    column_types(workflow.measure, ())  # names a group that is not known
     model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
     overlap = overlap_of(workflow, segmenter)

@@ -225,7 +225,7 @@ class Run:
         places = [scene.place for scene in self.plan.scenes if scene.name in done]
         channels = self.plan.scenes[0].measured
         self.cells = self.plan.results.write_cells(
-            places, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
+            places, schema(workflow.measure, channels).empty_table(), workflow.output.csv
         )
 
     def _write_run(self, state: str) -> None:

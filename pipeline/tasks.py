@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
@@ -228,20 +229,26 @@ def _overlaps_by_time(job: Job) -> Iterator[Overlaps]:
 
 def measure_run(job: Job, unit: int) -> None:
     """Measure the cells of a run."""
-    labels, first = job.here.labels.painted(job.keys.labels), 1 + unit * RUN
+    labels = job.here.labels.painted(job.keys.labels)
 
     def overlaps(cells: Cells | Volumes) -> Overlaps:
         return job.work.read_overlaps(unit) if job.overlapping else Overlaps.none(len(cells))
 
     if job.scene.linked:
         volumes = job.work.read_volumes(unit)
-        rows = volume_table(job.scene, volumes, overlaps(volumes), first, labels)
+        rows = volume_table(job.scene, volumes, overlaps(volumes), _ids(unit, volumes), labels)
     else:
         cells = job.work.read_run(unit)
-        rows = cell_table(job.scene, cells, overlaps(cells), first, labels)
+        rows = cell_table(job.scene, cells, overlaps(cells), _ids(unit, cells), labels)
     if job.scene.tracked:
         rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
+
+
+def _ids(unit: int, cells: Cells | Volumes) -> NDArray[np.uint32]:
+    """Return the labels of the cells of a run."""
+    first = 1 + unit * RUN
+    return np.arange(first, first + len(cells), dtype=np.uint32)
 
 
 STAGES: dict[str, Callable[[Job, int], None]] = {
