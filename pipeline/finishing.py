@@ -58,7 +58,7 @@ def finish(job: Job, _unit: int) -> None:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
     here.labels.rescale(scene.labels_voxel_um)
-    if not here.cells_done(keys.cells):
+    if job.again or not here.cells_done(keys.cells):
         paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
         columns = schema(scene.workflow.measure, scene.measured)
         facts = _facts(job, paths)
@@ -94,6 +94,7 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
         notes = region_notes(scene.region, scene.survey)
     return {
         "links": links,
+        "labels_state": job.labels_state,
         "background_tiles": background,
         "seams": audit.document,
         "seams_text": audit.text,

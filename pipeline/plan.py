@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,14 @@ class ImageReport:
     reason: str | None = None
     traceback: str | None = None
     place: Place | None = None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> ImageReport:
+        """Return what a line of ``run.json`` says, of whatever version."""
+        known = {each.name for each in fields(cls)}
+        about = {name: value for name, value in document.items() if name in known}
+        about["warnings"] = tuple(about.get("warnings", ()))
+        return cls(**about | {"place": Place.read(document)})
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,6 @@ def cell_table(
     scene : Scene
         The image.
     cells : Cells
-        Plane by plane.
     overlaps : Overlaps
         How they overlap, each with any cell of the image.
     ids : uint32 (N,)
@@ -122,14 +121,17 @@ def cell_table(
         One row for each cell, in order; `schema` names the columns.
     """
     columns = schema(scene.workflow.measure, scene.measured)
-    rows = [columns.empty_table()]
+    rows, places = [columns.empty_table()], [np.zeros(0, np.intp)]
     for plane in np.unique(cells.plane).tolist():
         there = np.flatnonzero(cells.plane == plane)
-        own = slice(int(there[0]), int(there[-1]) + 1)
-        parts = cells.take(own), overlaps.take(own), ids[own]
+        parts = cells.take(there), overlaps.take(there), ids[there]
         centres = None if near is None else near(plane)
         rows.append(_plane_table(scene, plane, *parts, labels, centres).cast(columns))
-    return pa.concat_tables(rows)
+        places.append(there)
+    place = np.concatenate(places)
+    by_plane = pa.concat_tables(rows)
+    # Labels that were corrected need not go plane by plane.
+    return by_plane if (np.diff(place) > 0).all() else by_plane.take(np.argsort(place))
 
 
 def cells_of(scene: Scene, rows: pa.Table) -> Cells:
@@ -254,7 +256,7 @@ def _described(scene: Scene, plane: int, cells: Cells, ids: NDArray[np.uint32]) 
         "z": np.full(count, z, np.int32),
         **{name: cells.boxes[:, side] for side, name in enumerate(BOX)},
         "class": cells.classes,
-        "score": cells.scores,
+        "score": pa.array(cells.scores, from_pandas=True),
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
         "region": pa.array(region_names(scene, cells.centres), pa.string()),

@@ -161,7 +161,7 @@ def _described(
         "z": np.rint(measured["z_px"]).astype(np.int32),
         **{name: boxes[name] for name in (*BOX, "z0_px", "z1_px")},
         "class": volumes.classes,
-        "score": volumes.scores,
+        "score": pa.array(volumes.scores, from_pandas=True),
         "seam": np.array(SEAMS)[volumes.seam].tolist(),
         "touches_edge": at_side,
         "region": pa.array(region_names(scene, volumes.centres[:, 1:]), pa.string()),
