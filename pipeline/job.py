@@ -124,6 +124,14 @@ class Job:
         first = plane * len(self.scene.grid)
         return lru_cache(maxsize=HELD)(lambda position: self.work.read_tile(first + position))
 
+    def start_labels(self, layers: int) -> None:
+        """Begin the label images; 0 layers where their number is not known yet."""
+        scene = self.scene
+        times, _, depth, height, width = scene.shape
+        levels = level_count(scene.source.path) if scene.place.beside_image else None
+        shape = times, depth, height, width
+        self.here.labels.start(self.keys.labels, shape, scene.labels_voxel_um, layers, levels)
+
     def units(self, stage: str) -> int:
         """Return how many units a stage has; of ``measure``, once the cells are in order."""
         planes = self.scene.planes

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cellseg.models import CellsegError, Instances
 from cellseg.models.errors import nearest
 from cellseg.pipeline.config import Config
+from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.execute import Failure
-from cellseg.pipeline.image import Image
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.masks import MaskSource, find_masks
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport, Plan
@@ -30,8 +27,6 @@ from cellseg.pipeline.result import Progress
 from cellseg.pipeline.results import DAMAGED, Results
 from cellseg.pipeline.segment import Scene, opened
 from cellseg.pipeline.stages import Run
-from cellseg.pipeline.tasks import start_labels
-from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.workflow import Workflow, read_workflow
 
 CHANGEABLE = ("measure", "gates", "controls", "output", "pixel_size_um")
@@ -108,12 +103,6 @@ class RunAgain(Run):
     def _list_in_plate(self, scene: Scene) -> None:
         """Leave the plate as it is: it lists all of them."""
 
-    def _advance(self, task: Any, result: Any) -> Progress | None:
-        if isinstance(task, TakeLabels):
-            self._set_out(self._job(task.scene))
-            return None
-        return super()._advance(task, result)
-
     def _fail(self, scene: Scene, failure: Failure) -> Progress:
         """Keep what was known of an image that cannot be measured again."""
         super()._fail(scene, failure)
@@ -155,65 +144,6 @@ class RunAgain(Run):
 
 NEW = ("state", "cells", "images", "gates", "measured")
 """Keys of ``run.json`` that measuring again writes anew."""
-
-
-@dataclass(frozen=True, eq=False)
-class TakeLabels:
-    """Task: put corrected labels in the place of those of an image."""
-
-    job: Job
-    source: MaskSource
-
-    @property
-    def scene(self) -> Scene:
-        """The image."""
-        return self.job.scene
-
-    def __call__(self) -> dict[str, float]:
-        """Write them region by region; they keep the key of those before.
-
-        Raises
-        ------
-        CellsegError
-            If they are no label images, or do not fit the image.
-        """
-        times, _, depth, height, width = self.scene.shape
-        layers = self.source.read(times * depth).layers
-        _check_layers(self.source.path, layers, (times, depth, height, width))
-        labels = self.job.here.labels
-        start_labels(self.job, len(layers))
-        for unit in range(self.job.units("paint")):
-            for plane, region in self.job.regions_in(unit):
-                _paint(labels, layers, *self.scene.plane(plane), region)
-        labels.finish(times, depth)
-        return {}
-
-
-def _paint(labels: LabelStore, layers: Sequence[Image], t: int, z: int, region: Box) -> None:
-    for number, layer in enumerate(layers):
-
-        def read(box: Box, layer: Image = layer) -> Any:
-            (painted,) = layer.read(t, z, box, [0])
-            if painted.dtype.kind == "i" and painted.min(initial=0) < 0:
-                raise CellsegError(f"{layer.source}: labels below 0. Renumber them from 1 on.")
-            return painted.astype(np.uint32)
-
-        labels.paint(t, z, region, read, number)
-
-
-def _check_layers(path: Path, layers: Sequence[Image], shape: tuple[int, ...]) -> None:
-    """Refuse what are no label images of an image."""
-    if not layers:
-        raise CellsegError(f"{path}: no label images. Give TIFF or OME-Zarr label images.")
-    for layer in layers:
-        times, channels, depth, height, width = layer.pixels.shape
-        if layer.pixels.dtype.kind not in "iu":
-            raise CellsegError(f"{path}: pixels are {layer.pixels.dtype}; labels need integers.")
-        if (times, depth, height, width) != shape or channels != 1:
-            raise CellsegError(
-                f"{path}: (T, C, Z, Y, X) = {layer.pixels.shape}; the labels of this image have one"
-                f" channel and (T, Z, Y, X) = {shape}."
-            )
 
 
 def _document(folder: Path) -> dict[str, Any]:

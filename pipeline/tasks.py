@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.finishing import copy_regions, finish, frame
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linking import link_image, match_region
-from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.region import paint_region, share_region
@@ -127,7 +127,7 @@ def order(job: Job, _unit: int) -> None:
         count = number + 1
     if job.here.labels.key() != job.keys.labels:
         # How many layers there are where cells overlap, `layer` finds out.
-        start_labels(job, 0 if job.overlapping else 1)
+        job.start_labels(0 if job.overlapping else 1)
     else:
         _restore_ids(job)
         _restore_overlaps(job)
@@ -162,14 +162,6 @@ def _restore_overlaps(job: Job) -> None:
     if job.overlapping and job.here.labels.key() == job.keys.labels:
         rows = job.here.cell_rows(OVERLAPS, RUN)
         _write_overlaps(job, map(overlaps_of, rows))
-
-
-def start_labels(job: Job, layers: int) -> None:
-    """Begin the label images of an image; 0 layers where their number is not known yet."""
-    times, _, depth, height, width = job.scene.shape
-    shape = times, depth, height, width
-    levels = level_count(job.scene.source.path) if job.scene.place.beside_image else None
-    job.here.labels.start(job.keys.labels, shape, job.scene.labels_voxel_um, layers, levels)
 
 
 def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:
@@ -212,7 +204,7 @@ def _of_one_tile(job: Job, plane: int) -> Cells:
 def layer(job: Job, _unit: int) -> None:
     """Give every cell a layer in which it meets no other, and begin the label images."""
     job.work.restart("paint")
-    start_labels(job, _write_overlaps(job, _overlaps(job)))
+    job.start_labels(_write_overlaps(job, _overlaps(job)))
     job.work.mark("layer", 0)
 
 
@@ -327,4 +319,4 @@ class Unit:
         return seconds
 
 
-Work = EstimateDiameter | Prepare | Unit
+Work = EstimateDiameter | Prepare | TakeLabels | Unit
