@@ -15,16 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.correlation import correlation
 from cellseg.pipeline.edges import perimeter, straight_edge
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Integers, Near, Patch
+from cellseg.pipeline.neighbours import neighbours, neighbours_reach
+from cellseg.pipeline.patch import Columns, Floats, Integers, Near, Patch
+from cellseg.pipeline.position import position
+from cellseg.pipeline.ring import background, background_reach, ring, ring_reach
 
 __all__ = ["MEASUREMENTS", "Columns", "Group", "Patch", "column_types", "empty", "measure", "reach"]
 
 NOWHERE = np.iinfo(np.int64).max // 8  # beyond any column, and safe to double
 
 
-def position(patch: Patch) -> Columns:
+def centroid(patch: Patch) -> Columns:
     """Return what every cell is measured for: centroid, area and straightness of its edge.
 
     Centroid and area in px, and in um: NaN where the pixel size is unknown.
@@ -108,6 +112,11 @@ class Group:
 MEASUREMENTS: dict[str, Group] = {
     "shape": Group(shape),
     "intensity": Group(intensity),
+    "background": Group(background, background_reach),
+    "ring": Group(ring, ring_reach),
+    "correlation": Group(correlation),
+    "neighbours": Group(neighbours, neighbours_reach),
+    "position": Group(position),
 }
 
 
@@ -127,6 +136,8 @@ def measure(
     origin: tuple[int, int] = (0, 0),
     occupied: NDArray[np.bool_] | None = None,
     near: Near | None = None,
+    extent: tuple[int, int] | None = None,
+    centres: Floats | None = None,
 ) -> Columns:
     """Measure the cells `ids` of one window.
 
@@ -151,7 +162,11 @@ def measure(
     occupied : bool (H, W), optional
         Where any cell lies; by default where `labels` has one.
     near : Near, optional
-        The centres of all cells of the plane; by default of those in `labels` alone.
+        The centres of all cells of the plane; by default of those measured alone.
+    extent : (int, int), optional
+        Height and width of the plane; by default those of the window.
+    centres : float64 (N, 3), optional
+        Of 3D cells, of which these are sections; see `Patch`.
 
     Returns
     -------
@@ -168,10 +183,9 @@ def measure(
     """
     settings = settings or Measure()
     _check(labels, pixels, channels, settings.groups)
-    patch = patch_of(
-        labels, pixels, ids, channels, settings, pixel_um, origin, occupied=occupied, near=near
-    )
-    columns = position(patch)
+    context = {"occupied": occupied, "near": near, "extent": extent, "centres": centres}
+    patch = patch_of(labels, pixels, ids, channels, settings, pixel_um, origin, **context)
+    columns = centroid(patch)
     for group in settings.groups:
         columns |= MEASUREMENTS[group].measure(patch)
     return columns

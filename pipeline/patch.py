@@ -17,7 +17,8 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Near = Callable[[float, float], Floats]
 """Gives the centres y, x (M, 2) in px of the plane of all of its cells, those measured too, whose y
-is at least the first number and less than the second, in any order."""
+is at least the first number and less than the second, in any order; of 3D cells z, y, x (M, 3),
+with planes counted in px too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,10 @@ class Patch:
         of the image: what is not in the window is not in the image.
     near : Near or None
         The centres of the cells of the plane; None: no other cells than these are there.
+    extent : (int, int) or None
+        Height and width of the plane; None: the window is all of it.
+    centres : float64 (N, 3) or None
+        Of 3D cells, of which these are sections: z, y, x in px, planes counted in px too.
     """
 
     count: int
@@ -61,6 +66,8 @@ class Patch:
     settings: Measure = field(default_factory=Measure)
     occupied: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     near: Near | None = None
+    extent: tuple[int, int] | None = None
+    centres: Floats | None = None
 
     def total(self, values: NDArray[Any]) -> Floats:
         """Sum `values` (P,) over each cell's pixels; float64 (N,), exact for sums below 2**53."""
@@ -101,6 +108,12 @@ class Patch:
         cells = np.full((height + 2, width + 2), -1, np.int64)
         cells[self.y + 1, self.x + 1] = self.index
         return cells
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the plane."""
+        height, width = self.extent or self.pixels.shape[1:]
+        return height, width
 
     @cached_property
     def corner(self) -> tuple[Integers, Integers]:

@@ -1,8 +1,9 @@
 """3D cells and their voxels to one row a cell: volume, surface, and what `measure` measures.
 
-What is a property of an outline (area, shape) is measured on a cell's largest section, the
-plane in which it has most pixels, of several such the first. What is a property of grey
-levels is measured over all voxels.
+What is a property of an outline (area, shape), or of how grey levels lie in a plane (texture,
+rings), is measured on a cell's largest section, the plane in which it has most pixels, of several
+such the first. What is a property of grey levels alone is measured over all voxels, and
+distances to other cells in space.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.pipeline.measure import MEASUREMENTS, measure, patch_of
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Floats, Patch
-from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.patch import Columns, Floats, Near, Patch
+from cellseg.pipeline.voxel import Voxel, depth_px
 
-OVER_VOXELS = ("intensity",)
+OVER_VOXELS = ("intensity", "correlation")
 """Groups that are measured over all voxels; the others on the largest section."""
 Origin = tuple[int, int, int]
 
@@ -33,6 +35,9 @@ def measure_solid(
     settings: Measure | None = None,
     voxel_um: Voxel | None = None,
     origin: Origin = (0, 0, 0),
+    occupied: NDArray[np.bool_] | None = None,
+    near: Near | None = None,
+    extent: tuple[int, int] | None = None,
 ) -> Columns:
     """Measure the 3D cells `ids` of one window.
 
@@ -52,6 +57,12 @@ def measure_solid(
         Size of a voxel in um; unknown by default.
     origin : (z, y, x)
         Of the window's first voxel.
+    occupied : bool (Z, H, W), optional
+        Where any cell lies; by default where `labels` has one.
+    near : Near, optional
+        The centres of all cells of the time point; by default of those measured alone.
+    extent : (int, int), optional
+        Height and width of a plane; by default those of the window.
 
     Returns
     -------
@@ -68,16 +79,33 @@ def measure_solid(
     z, y = np.divmod(tall.y, height)
     sections = np.bincount(tall.index * depth + z, minlength=tall.count * depth)
     sections = sections.reshape(-1, depth)
-    own = tuple(group for group in settings.groups if group not in OVER_VOXELS)
-    flat = settings.model_copy(update={"groups": own})
-    columns = _on_largest(labels, pixels, ids, channels, sections, flat, voxel_um, origin)
+    centres = [
+        tall.total(along + start) / tall.area
+        for along, start in zip((z, y, tall.x), origin, strict=True)
+    ]
+    columns = _on_largest(
+        labels,
+        pixels,
+        ids,
+        channels,
+        sections,
+        settings=settings.model_copy(
+            update={"groups": tuple(g for g in settings.groups if g not in OVER_VOXELS)}
+        ),
+        pixel_um=voxel_um[1:] if voxel_um else None,
+        origin=origin[1:],
+        occupied=labels > 0 if occupied is None else occupied,
+        near=near,
+        extent=extent,
+        centres=np.stack([centres[0] * depth_px(voxel_um), *centres[1:]], axis=1),
+    )
     for group in settings.groups:
         if group in OVER_VOXELS:
             columns |= MEASUREMENTS[group].measure(tall)
     size = voxel_um or (np.nan,) * 3
-    for name, along, start, side in zip("zyx", (z, y, tall.x), origin, size, strict=True):
-        columns[f"{name}_px"] = tall.total(along + start) / tall.area
-        columns[f"{name}_um"] = columns[f"{name}_px"] * side
+    for name, centre, side in zip("zyx", centres, size, strict=True):
+        columns[f"{name}_px"] = centre
+        columns[f"{name}_um"] = centre * side
     return columns | {
         "planes": np.count_nonzero(sections, axis=1).astype(np.int32),
         "volume_px": tall.area,
@@ -92,24 +120,17 @@ def _on_largest(
     ids: NDArray[np.integer],
     channels: Sequence[str],
     sections: NDArray[np.int64],
-    settings: Measure,
-    voxel_um: Voxel | None,
-    origin: Origin,
+    occupied: NDArray[np.bool_],
+    centres: Floats,
+    **about: Any,
 ) -> Columns:
     """Return what `measure` says of each cell's largest section."""
     columns: Columns = {}
     largest = sections.argmax(axis=1) if len(ids) else np.zeros(0, np.intp)
     for z in np.unique(largest).tolist():
         there = np.flatnonzero(largest == z)
-        found = measure(
-            labels[z],
-            pixels[:, z],
-            ids[there],
-            channels,
-            settings=settings,
-            pixel_um=voxel_um[1:] if voxel_um else None,
-            origin=origin[1:],
-        )
+        place = {"occupied": occupied[z], "centres": centres[there]}
+        found = measure(labels[z], pixels[:, z], ids[there], channels, **place, **about)
         for name, values in found.items():
             columns.setdefault(name, np.zeros(len(ids), values.dtype))[there] = values
     return columns

@@ -230,6 +230,7 @@ def _measured(
                 origin=(inner.y0, inner.x0),
                 occupied=occupied[part],
                 near=near,
+                extent=scene.grid.plane.shape,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values
