@@ -52,12 +52,12 @@ def straight_edge(patch: Patch) -> Floats:
     return longest / diameter
 
 
-def _runs_along_rows(cells: Integers, step: int, longest: Integers) -> None:
+def _runs_along_rows(cells: NDArray[np.int32], step: int, longest: Integers) -> None:
     """Raise `longest` (N,) to the longest run of pixels whose neighbour `step` rows on differs.
 
     Parameters
     ----------
-    cells : int64 (H, W)
+    cells : int32 (H, W)
         The cell of each pixel, -1 for none; a frame of 1 px has none.
     """
     inner = cells[1:-1]

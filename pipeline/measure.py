@@ -22,6 +22,7 @@ from cellseg.pipeline.neighbours import neighbours, neighbours_reach
 from cellseg.pipeline.patch import Columns, Floats, Integers, Near, Patch
 from cellseg.pipeline.position import position
 from cellseg.pipeline.ring import background, background_reach, ring, ring_reach
+from cellseg.pipeline.runs import Runs
 
 __all__ = ["MEASUREMENTS", "Columns", "Group", "Patch", "column_types", "empty", "measure", "reach"]
 
@@ -202,11 +203,11 @@ def patch_of(
     **context: Any,
 ) -> Patch:
     """Return the cells `ids` of one window as their pixels; see `measure`."""
-    found = _find(labels, np.asarray(ids))
+    runs = Runs.of(labels, np.asarray(ids))
     if context.get("occupied") is None:
         context["occupied"] = labels > 0
     about = tuple(channels), pixel_um, origin, settings
-    return Patch(len(ids), *found, pixels, *about, **context)
+    return Patch(len(ids), runs, pixels, *about, **context)
 
 
 def empty(settings: Measure, channels: Sequence[str]) -> Columns:
@@ -242,21 +243,6 @@ def _check(
         raise ValueError(
             f"pixels {pixels.shape} do not fit {len(channels)} channels and labels {labels.shape}"
         )
-
-
-def _find(labels: NDArray[Any], ids: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
-    """Return position in `ids`, row and column of each pixel of the cells, in raster order."""
-    y, x = labels.nonzero()
-    values = labels[y, x]
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids[order], values)
-    wanted = place < len(ids)
-    wanted[wanted] = ids[order[place[wanted]]] == values[wanted]
-    index = order[place[wanted]]
-    missing = np.flatnonzero(np.bincount(index, minlength=len(ids)) == 0)
-    if len(missing):
-        raise ValueError(f"id {ids[missing[0]]} is repeated or not among the labels of the window")
-    return index, y[wanted], x[wanted]
 
 
 def _convex_area(patch: Patch) -> Integers:

@@ -110,7 +110,7 @@ class Ring:
         y, x = within.nonzero()
         columns = squared.shape[1] + 2 * limit
         cells = np.full((squared.shape[0] + 2 * limit, columns), -1, np.int64)
-        cells[patch.y + limit, patch.x + limit] = patch.index
+        cells[limit:-limit, limit:-limit] = patch.framed[1:-1, 1:-1]
         at = (y + limit) * columns + x + limit
         index, at = np.divmod(_nearest(cells, at, squared[y, x], limit), cells.size)
         y, x = np.divmod(at, columns)
@@ -211,7 +211,7 @@ def _nearest(cells: Integers, at: Integers, squared: NDArray[np.uint16], limit: 
 
 @lru_cache(maxsize=4)
 def _circles(limit: int) -> tuple[Integers, Integers, Integers]:
-    """Return all steps (y, x) of each squared length, (limit ** 2 + 1, most) each, and their number."""
+    """Return the steps y and x of each squared length, (limit ** 2 + 1, most), and their number."""
     along = np.arange(-limit, limit + 1)
     y, x = (axis.ravel() for axis in np.meshgrid(along, along, indexing="ij"))
     squared = y * y + x * x
