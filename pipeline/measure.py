@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from cellseg.models.errors import CellsegError, nearest
 from cellseg.pipeline.correlation import correlation
 from cellseg.pipeline.edges import perimeter, straight_edge
+from cellseg.pipeline.granularity import granularity, granularity_reach
 from cellseg.pipeline.measure_settings import Measure
+from cellseg.pipeline.moments import moments
 from cellseg.pipeline.neighbours import neighbours, neighbours_reach
 from cellseg.pipeline.patch import Columns, Floats, Integers, Near, Patch
 from cellseg.pipeline.position import position
+from cellseg.pipeline.radial import radial
 from cellseg.pipeline.ring import background, background_reach, ring, ring_reach
 from cellseg.pipeline.runs import Runs
+from cellseg.pipeline.texture import texture
 
 __all__ = ["MEASUREMENTS", "Columns", "Group", "Patch", "column_types", "empty", "measure", "reach"]
 
@@ -118,6 +122,10 @@ MEASUREMENTS: dict[str, Group] = {
     "correlation": Group(correlation),
     "neighbours": Group(neighbours, neighbours_reach),
     "position": Group(position),
+    "radial": Group(radial),
+    "moments": Group(moments),
+    "texture": Group(texture),
+    "granularity": Group(granularity, granularity_reach),
 }
 
 
@@ -139,6 +147,7 @@ def measure(
     near: Near | None = None,
     extent: tuple[int, int] | None = None,
     centres: Floats | None = None,
+    tops: tuple[float, ...] | None = None,
 ) -> Columns:
     """Measure the cells `ids` of one window.
 
@@ -168,6 +177,8 @@ def measure(
         Height and width of the plane; by default those of the window.
     centres : float64 (N, 3), optional
         Of 3D cells, of which these are sections; see `Patch`.
+    tops : tuple of C float, optional
+        The highest grey level that each channel can have; by default of the type of `pixels`.
 
     Returns
     -------
@@ -185,7 +196,8 @@ def measure(
     settings = settings or Measure()
     _check(labels, pixels, channels, settings.groups)
     context = {"occupied": occupied, "near": near, "extent": extent, "centres": centres}
-    patch = patch_of(labels, pixels, ids, channels, settings, pixel_um, origin, **context)
+    about = channels, settings, pixel_um, origin
+    patch = patch_of(labels, pixels, ids, *about, **context, tops=tops)
     columns = centroid(patch)
     for group in settings.groups:
         columns |= MEASUREMENTS[group].measure(patch)

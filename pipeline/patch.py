@@ -21,6 +21,11 @@ is at least the first number and less than the second, in any order; of 3D cells
 with planes counted in px too."""
 
 
+def white(dtype: np.dtype[Any]) -> float:
+    """Return the highest grey level that a type can hold; 1 of floats."""
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """The cells to measure in one window of a plane, as a list of their P pixels, cell by cell.
@@ -54,6 +59,8 @@ class Patch:
         Height and width of the plane; None: the window is all of it.
     centres : float64 (N, 3) or None
         Of 3D cells, of which these are sections: z, y, x in px, planes counted in px too.
+    tops : tuple of C float or None
+        The highest grey level that each channel can have; None: what the type of `pixels` holds.
     """
 
     count: int
@@ -67,6 +74,7 @@ class Patch:
     near: Near | None = None
     extent: tuple[int, int] | None = None
     centres: Floats | None = None
+    tops: tuple[float, ...] | None = None
 
     @cached_property
     def first(self) -> Integers:
@@ -133,6 +141,10 @@ class Patch:
         int32 (H + 2, W + 2).
         """
         return self.runs.framed
+
+    def top(self, channel: int) -> float:
+        """Return the highest grey level that channel number `channel` can have; of floats 1."""
+        return self.tops[channel] if self.tops else white(self.pixels.dtype)
 
     @cached_property
     def shape(self) -> tuple[int, int]:
