@@ -11,8 +11,6 @@ from scipy import ndimage
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
 
-STEPS = 4
-"""Steps, for each size in the spectrum, in which what an erosion has left may grow back."""
 STRAY = 3
 """By how many of its pixels a coarser image may be off, that is stretched to the finer one."""
 
@@ -24,9 +22,9 @@ def granularity(patch: Patch) -> Columns:
     px, its opening by a disc is taken away. From what is left ever more is eroded by a cross,
     and the rest grown back under it; what a cell's mean loses from one size to the next is
     the spectrum, over its mean in the image (the first value is less what the background
-    was). Growing back goes at most `STEPS` times the length of the spectrum far, in such
-    steps, so that a cell's values follow from its surroundings. NaN where the image is less
-    than two of these pixels high or wide, or the cell's mean is 0 or less.
+    was). Growing back ends after `granularity_growth` steps, so that a cell's values follow
+    from its surroundings; in CellProfiler it goes on through the whole image. NaN where the
+    image is less than two of these pixels high or wide, or the cell's mean is 0 or less.
     """
     columns: Columns = {}
     for number, channel in enumerate(patch.channels):
@@ -41,7 +39,7 @@ def granularity_reach(settings: Measure) -> int:
     background = settings.granularity_background_step * (
         2 * settings.granularity_background_radius + STRAY
     )
-    grown = (STEPS + 1) * settings.granularity_length
+    grown = settings.granularity_length + settings.granularity_growth
     return settings.granularity_step_px * (background + grown + STRAY)
 
 
@@ -59,7 +57,8 @@ def _spectrum(patch: Patch, channel: int) -> list[Floats]:
     eroded = grains
     for _ in range(length):
         eroded = _cross(eroded, np.minimum)
-        rest = _at_cells(patch, _grown(eroded, grains, STEPS * length), rows, columns)
+        grown = _grown(eroded, grains, settings.granularity_growth)
+        rest = _at_cells(patch, grown, rows, columns)
         lost.append((mean - rest) * 100 / start)
         mean = rest
     return lost

@@ -145,6 +145,15 @@ class Inputs:
             names.append(plane.name if plane.name not in names else f"input_{plane.name}")
         return tuple(names if len(set(names)) == len(names) else _numbered(names, len(channels)))
 
+    def tops(self, dtype: np.dtype[Any], channels: int) -> tuple[float, ...]:
+        """Return the highest grey level that each of `measured` can have, in an image of a type.
+
+        Of a stain it is 1, as of floats.
+        """
+        stains = [isinstance(plane.settings, Stain) for plane in self.derived]
+        top = float(_white(dtype))
+        return (*[top] * channels, *(1.0 if stain else top for stain in stains))
+
     def measured(self, pixels: Pixels) -> Pixels:
         """Return all channels of an image (C, h, w) and behind them the `derived` planes."""
         if self.plain:

@@ -87,6 +87,13 @@ class Measure(Frozen):
     granularity_background_radius: int = Field(
         default=10, ge=1, le=50, description="Radius of what is larger than a grain, in those."
     )
+    granularity_growth: int = Field(
+        default=128,
+        ge=1,
+        le=4096,
+        description="Steps in which what is left may grow back; the more, the nearer to"
+        " CellProfiler and the further around a cell the image is looked at.",
+    )
 
     @field_validator("texture_range")
     @classmethod

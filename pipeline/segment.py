@@ -216,6 +216,11 @@ class Scene:
         """Names of what is measured: the image's channels, and the planes made of them."""
         return self.inputs.measured_names(self.channels)
 
+    @property
+    def tops(self) -> tuple[float, ...]:
+        """The highest grey level that each of these can have, by the type of the image."""
+        return self.inputs.tops(self.image.pixels.dtype, len(self.channels))
+
     def plane(self, number: int) -> tuple[int, int]:
         """Return t and z of a plane."""
         return divmod(number, self.shape[2])

@@ -38,6 +38,7 @@ def measure_solid(
     occupied: NDArray[np.bool_] | None = None,
     near: Near | None = None,
     extent: tuple[int, int] | None = None,
+    tops: tuple[float, ...] | None = None,
 ) -> Columns:
     """Measure the 3D cells `ids` of one window.
 
@@ -63,6 +64,8 @@ def measure_solid(
         The centres of all cells of the time point; by default of those measured alone.
     extent : (int, int), optional
         Height and width of a plane; by default those of the window.
+    tops : tuple of C float, optional
+        The highest grey level that each channel can have; by default of the type of `pixels`.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def measure_solid(
         occupied=labels > 0 if occupied is None else occupied,
         near=near,
         extent=extent,
+        tops=tops,
         centres=np.stack([centres[0] * depth_px(voxel_um), *centres[1:]], axis=1),
     )
     for group in settings.groups:

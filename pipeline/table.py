@@ -231,6 +231,7 @@ def _measured(
                 occupied=occupied[part],
                 near=near,
                 extent=scene.grid.plane.shape,
+                tops=scene.tops,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values

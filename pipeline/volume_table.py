@@ -120,6 +120,7 @@ def _measured(
                 occupied=occupied,
                 near=None if near is None else near(t),
                 extent=scene.grid.plane.shape,
+                tops=scene.tops,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(volumes), values.dtype))[alone] = values
