@@ -106,8 +106,38 @@ class Patch:
         """Return the largest of `values` (P,) in each cell, (N,), of the same dtype."""
         return np.maximum.reduceat(values, self.first)
 
+    @cached_property
+    def edge(self) -> Integers:
+        """Which of the pixels are at their cell's edge, int64 (E,), ascending; each cell has some.
+
+        Above, below or beside them is none of the same cell, as beyond the image.
+        """
+        return np.flatnonzero(self.at_edge.reshape(-1)[self.at])
+
+    @cached_property
+    def at_edge(self) -> NDArray[np.bool_]:
+        """Where in the window the pixels of `edge` are, bool (H, W)."""
+        cells = self.framed
+        inner = cells[1:-1, 1:-1]
+        edge = inner != cells[:-2, 1:-1]
+        for other in (cells[2:, 1:-1], cells[1:-1, :-2], cells[1:-1, 2:]):
+            edge |= inner != other
+        edge &= inner >= 0
+        return edge
+
+    @property
+    def places(self) -> tuple[Integers, ...]:
+        """Where each pixel is along y and x, from its cell's box, int64 (P,) each."""
+        top, left = self.corner
+        return self.y - self.spread(top), self.x - self.spread(left)
+
+    @property
+    def sides_um(self) -> tuple[float, ...] | None:
+        """Size of a pixel along the axes of `places`, in um; None if it is not known."""
+        return self.pixel_um
+
     def levels(self, channel: int) -> NDArray[Any]:
-        """Return the value of channel number `channel` at each pixel, (P,), of the image's dtype."""
+        """Return the value of channel `channel` at each pixel, (P,), of the dtype of `pixels`."""
         return self.pixels[channel].reshape(-1)[self.at]
 
     def intensity(self, channel: int) -> Floats:
@@ -132,6 +162,12 @@ class Patch:
         """First row and first column of each cell's box in the window, int64 (N,) each."""
         runs = self.runs
         return runs.y[runs.first], np.minimum.reduceat(runs.start, runs.first)
+
+    @cached_property
+    def size(self) -> tuple[Integers, Integers]:
+        """Height and width of each cell's box, int64 (N,) each."""
+        runs, (top, left) = self.runs, self.corner
+        return runs.y[runs.last] + 1 - top, np.maximum.reduceat(runs.stop, runs.first) - left
 
     @cached_property
     def centre(self) -> tuple[Floats, Floats]:
