@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
 from cellseg.pipeline.edges import straight_edge
+from cellseg.pipeline.intensity import intensity
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.patch import Columns, Near, Patch
 from cellseg.pipeline.runs import Runs
@@ -43,26 +44,6 @@ def position(patch: Patch) -> Columns:
         "area_um2": patch.area * (height * width),
         "straight_edge": straight_edge(patch),
     }
-
-
-def intensity(patch: Patch) -> Columns:
-    """Return mean, population standard deviation, least, greatest and sum of each channel.
-
-    In grey levels of the original image. Sums of integer images are exact
-    below 2**53; a cell of constant value has a deviation of exactly 0.
-    """
-    columns: Columns = {}
-    for number, channel in enumerate(patch.channels):
-        values = patch.intensity(number)
-        total, least = patch.total(values), patch.least(values)
-        above = values - least[patch.index]
-        off = above - (patch.total(above) / patch.area)[patch.index]
-        columns[f"mean_{channel}"] = total / patch.area
-        columns[f"std_{channel}"] = np.sqrt(patch.total(off * off) / patch.area)
-        columns[f"min_{channel}"] = least
-        columns[f"max_{channel}"] = patch.greatest(values)
-        columns[f"sum_{channel}"] = total
-    return columns
 
 
 @dataclass(frozen=True)

@@ -125,11 +125,17 @@ class Patch:
         edge &= inner >= 0
         return edge
 
+    @cached_property
+    def places(self) -> tuple[Floats, ...]:
+        """Where each pixel is along y and x, from its cell's box, float64 (P,) each."""
+        runs, (top, left) = self.runs, self.corner
+        y = np.repeat((runs.y - top[runs.cell]).astype(np.float64), runs.length)
+        return y, (self.x - self.spread(left)).astype(np.float64)
+
     @property
-    def places(self) -> tuple[Integers, ...]:
-        """Where each pixel is along y and x, from its cell's box, int64 (P,) each."""
-        top, left = self.corner
-        return self.y - self.spread(top), self.x - self.spread(left)
+    def centres(self) -> tuple[Floats, ...]:
+        """The centroid of each cell along the axes of `places`, float64 (N,) each."""
+        return self.centre
 
     @property
     def sides_um(self) -> tuple[float, ...] | None:
