@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -171,18 +170,17 @@ def whole_table(kind: str, repeats: int) -> dict[str, Any]:
         store.finish(1, 1)
         cells = _cells(labels)
         ids = np.arange(1, len(cells) + 1, dtype=np.uint32)
-        before, peak = _memory_mb(), 0.0
+        before = _memory_mb(peak=False)
 
         def work() -> None:
-            nonlocal peak
             for number, first in enumerate(range(0, len(cells), RUN)):
                 part = slice(first, first + RUN)
                 own = cells.take(part)
                 table = cell_table(scene, own, Overlaps.none(len(own)), ids[part], store)
                 write_table(folder / f"{number}.parquet", [table], table.schema)
-            peak = _memory_mb()
 
         seconds = least(work, repeats)
+        peak = _memory_mb(peak=True)
     return _row(kind, "table of a run", len(cells), seconds, labels) | {
         "memory_mb": round(peak - before)
     }
@@ -207,9 +205,13 @@ def _cells(labels: Labels) -> Cells:
     )
 
 
-def _memory_mb() -> float:
-    """Return the largest memory that this process had so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def _memory_mb(*, peak: bool) -> float:
+    """Return the memory that this process has in use, or the most it had since it was asked."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith("VmHWM" if peak else "VmRSS"))
+    return int(line.split()[1]) / 1e3
 
 
 def apart(kind: str, repeats: int) -> dict[str, Any]:
