@@ -106,8 +106,7 @@ def _with_the_beyond(patch: Patch) -> Integers:
     """Return the cell of each pixel, with a frame of 1 px that is -2 where it is off the image."""
     cells: Integers = patch.framed.astype(np.int64)
     bottom, right = (
-        start + length
-        for start, length in zip(patch.origin, patch.pixels.shape[1:], strict=True)
+        start + length for start, length in zip(patch.origin, patch.pixels.shape[1:], strict=True)
     )
     if patch.origin[0] == 0:
         cells[0] = -2

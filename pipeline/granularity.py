@@ -142,8 +142,9 @@ def _blended(image: Floats, low_y: Integers, y: Floats, low_x: Integers, x: Floa
 
 def _at_cells(patch: Patch, image: Floats, rows: Axis, columns: Axis) -> Floats:
     """Average an image over the pixels of each cell, float64 (N,)."""
-    (low_y, y), (low_x, x) = rows.between(patch.y + patch.origin[0]), columns.between(
-        patch.x + patch.origin[1]
+    (low_y, y), (low_x, x) = (
+        rows.between(patch.y + patch.origin[0]),
+        columns.between(patch.x + patch.origin[1]),
     )
     return patch.total(_blended(image, low_y, y, low_x, x)) / patch.area
 

@@ -69,7 +69,9 @@ def _zernike(patch: Patch) -> Columns:
             sums.append(patch.total(weighted.real) + 1j * patch.total(weighted.imag))
             weighted = weighted * squared
         for n in range(m, DEGREE + 1, 2):
-            moment = sum(_coefficient(n, m, k) * sums[(n - m) // 2 - k] for k in range((n - m) // 2 + 1))
+            moment = sum(
+                _coefficient(n, m, k) * sums[(n - m) // 2 - k] for k in range((n - m) // 2 + 1)
+            )
             columns[n, m] = np.abs(moment) / (np.pi * some * some)
         power = power * z
     return {f"zernike_{n}_{m}": columns[n, m] for n, m in sorted(columns)}

@@ -29,7 +29,7 @@ def neighbours(patch: Patch) -> Columns:
     centres = _centres(patch)
     distance = neighbour_distance_px(patch)
     nearest, second, count = _distances(patch, centres, distance, tall)
-    if patch.centres is None:
+    if patch.solid_centres is None:
         y0, x0 = (-0.5 - along for along in centres.T)
         y1, x1 = y0 + patch.shape[0], x0 + patch.shape[1]
         seen = disc_in_rectangle(distance, y0 * tall, x0, y1 * tall, x1)
@@ -91,8 +91,8 @@ def _below(radius: float, y: Floats, x: Floats) -> Floats:
 
 def _centres(patch: Patch) -> Floats:
     """Return the cells' centres in px of the plane, float64 (N, 2), or (N, 3) of 3D cells."""
-    if patch.centres is not None:
-        return patch.centres
+    if patch.solid_centres is not None:
+        return patch.solid_centres
     along = zip(patch.origin, patch.corner, patch.centre, strict=True)
     return np.stack([start + corner + centre for start, corner, centre in along], axis=1)
 

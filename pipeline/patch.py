@@ -57,7 +57,7 @@ class Patch:
         The centres of the cells of the plane; None: no other cells than these are there.
     extent : (int, int) or None
         Height and width of the plane; None: the window is all of it.
-    centres : float64 (N, 3) or None
+    solid_centres : float64 (N, 3) or None
         Of 3D cells, of which these are sections: z, y, x in px, planes counted in px too.
     tops : tuple of C float or None
         The highest grey level that each channel can have; None: what the type of `pixels` holds.
@@ -73,7 +73,7 @@ class Patch:
     occupied: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     near: Near | None = None
     extent: tuple[int, int] | None = None
-    centres: Floats | None = None
+    solid_centres: Floats | None = None
     tops: tuple[float, ...] | None = None
 
     @cached_property
@@ -121,8 +121,44 @@ class Patch:
         """Return the largest of `values` (P,) in each cell, (N,), of the same dtype."""
         return np.maximum.reduceat(values, self.first)
 
+    @cached_property
+    def edge(self) -> Integers:
+        """Which of the pixels are at their cell's edge, int64 (E,), ascending; each cell has some.
+
+        Above, below or beside them is none of the same cell, as beyond the image.
+        """
+        return np.flatnonzero(self.at_edge.reshape(-1)[self.at])
+
+    @cached_property
+    def at_edge(self) -> NDArray[np.bool_]:
+        """Where in the window the pixels of `edge` are, bool (H, W)."""
+        cells = self.framed
+        inner = cells[1:-1, 1:-1]
+        edge = inner != cells[:-2, 1:-1]
+        for other in (cells[2:, 1:-1], cells[1:-1, :-2], cells[1:-1, 2:]):
+            edge |= inner != other
+        edge &= inner >= 0
+        return edge
+
+    @cached_property
+    def places(self) -> tuple[Floats, ...]:
+        """Where each pixel is along y and x, from its cell's box, float64 (P,) each."""
+        runs, (top, left) = self.runs, self.corner
+        y = np.repeat((runs.y - top[runs.cell]).astype(np.float64), runs.length)
+        return y, (self.x - self.spread(left)).astype(np.float64)
+
+    @property
+    def centres(self) -> tuple[Floats, ...]:
+        """The centroid of each cell along the axes of `places`, float64 (N,) each."""
+        return self.centre
+
+    @property
+    def sides_um(self) -> tuple[float, ...] | None:
+        """Size of a pixel along the axes of `places`, in um; None if it is not known."""
+        return self.pixel_um
+
     def levels(self, channel: int) -> NDArray[Any]:
-        """Return the value of channel number `channel` at each pixel, (P,), of the image's dtype."""
+        """Return the value of channel `channel` at each pixel, (P,), of the dtype of `pixels`."""
         return self.pixels[channel].reshape(-1)[self.at]
 
     def intensity(self, channel: int) -> Floats:
@@ -157,6 +193,12 @@ class Patch:
         """First row and first column of each cell's box in the window, int64 (N,) each."""
         runs = self.runs
         return runs.y[runs.first], np.minimum.reduceat(runs.start, runs.first)
+
+    @cached_property
+    def size(self) -> tuple[Integers, Integers]:
+        """Height and width of each cell's box, int64 (N,) each."""
+        runs, (top, left) = self.runs, self.corner
+        return runs.y[runs.last] + 1 - top, np.maximum.reduceat(runs.stop, runs.first) - left
 
     @cached_property
     def centre(self) -> tuple[Floats, Floats]:

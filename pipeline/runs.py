@@ -1,4 +1,4 @@
-"""Runs: cells as unbroken sequences of pixels along rows, of which there are far fewer than pixels."""
+"""Runs: cells as unbroken sequences of pixels along rows; there are far fewer than pixels."""
 
 from __future__ import annotations
 
@@ -69,6 +69,11 @@ class Runs:
     def first(self) -> Integers:
         """The first run of each cell, int64 (N,)."""
         return np.flatnonzero(np.diff(self.cell, prepend=-1))
+
+    @cached_property
+    def last(self) -> Integers:
+        """The last run of each cell, int64 (N,)."""
+        return np.append(self.first, len(self.cell))[1:] - 1
 
 
 def _places(values: NDArray[Any], ids: NDArray[Any]) -> Integers:

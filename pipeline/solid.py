@@ -133,7 +133,7 @@ def _on_largest(
     largest = sections.argmax(axis=1) if len(ids) else np.zeros(0, np.intp)
     for z in np.unique(largest).tolist():
         there = np.flatnonzero(largest == z)
-        place = {"occupied": occupied[z], "centres": centres[there]}
+        place = {"occupied": occupied[z], "solid_centres": centres[there]}
         found = measure(labels[z], pixels[:, z], ids[there], channels, **place, **about)
         for name, values in found.items():
             columns.setdefault(name, np.zeros(len(ids), values.dtype))[there] = values
