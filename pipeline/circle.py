@@ -9,13 +9,13 @@ import numpy as np
 from cellseg.pipeline.patch import Floats, Integers, Patch
 
 ROUNDING = 1e-10
-"""Part of a circle's radius, squared, by which a point may be beyond it and still count as on it."""
+"""Part of the squared radius by which a point may be beyond a circle that counts as on it."""
 CHOICES = (*((a, b, b) for a, b in combinations(range(4), 2)), *combinations(range(4), 3))
 """Two or three of four points, through which a circle is drawn."""
 
 
 def enclosing_circle(patch: Patch) -> tuple[Floats, Floats, Floats]:
-    """Return centre y, x in the window, and radius of the smallest circle around each cell's pixels.
+    """Return centre y, x in the window and radius of the smallest circle around each cell.
 
     Around the centres of its pixels, float64 (N,) each; of a single pixel the radius is 0.
     From a circle through two or three of its points the next one is drawn through the

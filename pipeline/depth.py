@@ -121,16 +121,18 @@ def _with_the_beyond(patch: Patch) -> Integers:
 
 def _along_columns(cells: Integers) -> Integers:
     """Return the squared distance to the nearest pixel of another cell in the same column."""
-    count = len(cells)
-    rows = np.arange(count)[:, None]
+    columns = np.ascontiguousarray(cells.T)  # numpy accumulates along rows much faster
+    nearest = np.minimum(_since_change(columns), _since_change(columns[:, ::-1])[:, ::-1])
+    squared = np.where((columns == -2) | (nearest == BEYOND), BEYOND, nearest * nearest)
+    return np.ascontiguousarray(squared.T)
 
-    def up(cells: Integers) -> Integers:
-        changed = np.ones(cells.shape, bool)
-        changed[1:] = cells[1:] != cells[:-1]
-        first = np.maximum.accumulate(np.where(changed, rows, 0), axis=0)
-        beyond = np.take_along_axis(cells, np.maximum(first - 1, 0), axis=0) == -2
-        return np.where(beyond, BEYOND, rows - first + 1)
 
-    nearest = np.minimum(up(cells), up(cells[::-1])[::-1])
-    squared: Integers = np.where((cells == -2) | (nearest == BEYOND), BEYOND, nearest * nearest)
-    return squared
+def _since_change(cells: Integers) -> Integers:
+    """Return how far left of each pixel in its row the nearest one of another cell is."""
+    place = np.arange(cells.shape[1])
+    changed = np.ones(cells.shape, bool)
+    changed[:, 1:] = cells[:, 1:] != cells[:, :-1]
+    first = np.maximum.accumulate(np.where(changed, place, 0), axis=1)
+    beyond = np.take_along_axis(cells, np.maximum(first - 1, 0), axis=1) == -2
+    distance: Integers = np.where(beyond, BEYOND, place - first + 1)
+    return distance

@@ -15,7 +15,7 @@ DEGREE = 9
 
 
 def moments(patch: Patch) -> Columns:
-    """Return Hu's seven moments of each cell's mask, and the magnitudes of Zernike's up to degree 9.
+    """Return Hu's seven moments of each mask, and the magnitudes of Zernike's up to degree 9.
 
     Hu's as in `skimage.measure.moments_hu`; Zernike's as CellProfiler's MeasureObjectSizeShape
     has them, in the smallest circle around the cell: Boland, Markey and Murphy, Cytometry
@@ -69,9 +69,8 @@ def _zernike(patch: Patch) -> Columns:
             sums.append(patch.total(weighted.real) + 1j * patch.total(weighted.imag))
             weighted = weighted * squared
         for n in range(m, DEGREE + 1, 2):
-            moment = sum(
-                _coefficient(n, m, k) * sums[(n - m) // 2 - k] for k in range((n - m) // 2 + 1)
-            )
+            half = (n - m) // 2
+            moment = sum(_coefficient(n, m, k) * sums[half - k] for k in range(half + 1))
             columns[n, m] = np.abs(moment) / (np.pi * some * some)
         power = power * z
     return {f"zernike_{n}_{m}": columns[n, m] for n, m in sorted(columns)}

@@ -26,7 +26,7 @@ def radial(patch: Patch) -> Columns:
     bins = patch.settings.radial_bins
     depth = squared_depth(patch)
     y, x = innermost(patch, depth)
-    ring = _rings(patch, depth, way_to(patch, y, x), bins)
+    ring = _rings(depth, way_to(patch, y, x), bins)
     wedge = _wedges(patch, y, x)
     joined = ring >= 0
     place = ((patch.index * bins + ring) * WEDGES + wedge)[joined]
@@ -45,7 +45,7 @@ def radial(patch: Patch) -> Columns:
     return columns
 
 
-def _rings(patch: Patch, depth: Integers, way: Floats, bins: int) -> Integers:
+def _rings(depth: Integers, way: Floats, bins: int) -> Integers:
     """Return the ring of each pixel from 0, int64 (P,); -1 for one not joined to the centre."""
     joined = np.isfinite(way)
     way = np.where(joined, way, 0)
