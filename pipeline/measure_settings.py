@@ -62,7 +62,7 @@ class Measure(Frozen):
     )
     neighbour_distance_um: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="The same in um; where the pixel size is known it goes before the px.",
+        description="The same in um, in place of px.",
     )
     texture_scales_px: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         default=(3,), min_length=1, description="Distances of the pixels compared; group texture."

@@ -58,9 +58,10 @@ def _hu(eta: dict[tuple[int, int], Floats]) -> tuple[Floats, ...]:
 def _zernike(patch: Patch) -> Columns:
     """Return the magnitude of each moment of Zernike over the area of the circle."""
     cy, cx, radius = enclosing_circle(patch)
-    some = np.where(radius > 0, radius, np.nan)
-    z = ((patch.y - cy[patch.index]) + 1j * (patch.x - cx[patch.index])) / some[patch.index]
+    some = np.where(radius > 0, radius, 1)[patch.index]
+    z = (patch.y - cy[patch.index]) / some + 1j * (patch.x - cx[patch.index]) / some
     squared = z.real**2 + z.imag**2
+    area = np.pi * np.where(radius > 0, radius, np.nan) ** 2
     columns: dict[tuple[int, int], Floats] = {}
     power: NDArray[np.complex128] = np.ones(len(z), np.complex128)
     for m in range(DEGREE + 1):
@@ -71,7 +72,7 @@ def _zernike(patch: Patch) -> Columns:
         for n in range(m, DEGREE + 1, 2):
             half = (n - m) // 2
             moment = sum(_coefficient(n, m, k) * sums[half - k] for k in range(half + 1))
-            columns[n, m] = np.abs(moment) / (np.pi * some * some)
+            columns[n, m] = np.abs(moment) / area
         power = power * z
     return {f"zernike_{n}_{m}": columns[n, m] for n, m in sorted(columns)}
 

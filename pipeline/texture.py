@@ -152,7 +152,7 @@ class Pairs:
             over(contrast, number),
             np.where(spread > 0, over(covariance, spread), np.where(number > 0, 1, np.nan)),
             variance,
-            share @ (1 / (1.0 + level * level)),
+            (share / (1.0 + level * level)).sum(axis=1),
             sum_average,
             over(squares * number - first * first, number * number),
             _entropy(over(total, number[:, None])),
