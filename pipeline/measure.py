@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.body import solid
 from cellseg.pipeline.edges import straight_edge
 from cellseg.pipeline.intensity import intensity
 from cellseg.pipeline.measure_settings import Measure
@@ -66,6 +67,7 @@ class Group:
 MEASUREMENTS: dict[str, Group] = {
     "shape": Group(shape),
     "intensity": Group(intensity),
+    "solid": Group(solid),
 }
 
 
