@@ -80,7 +80,7 @@ class _Sums:
 
     Parameters
     ----------
-    total : float64 (N,)
+    total, least : float64 (N,)
     above : float64 (P,)
         Each value less the least one of its cell.
     deviation : float64 (N,)
@@ -88,6 +88,7 @@ class _Sums:
     """
 
     total: Floats
+    least: Floats
     above: Floats
     deviation: Floats
 
@@ -99,19 +100,21 @@ class _Sums:
         above = values - np.repeat(least, count)
         off = above - np.repeat(np.add.reduceat(above, first) / count, count)
         off *= off
-        return cls(total, above, np.sqrt(np.add.reduceat(off, first) / count))
+        return cls(total, least, above, np.sqrt(np.add.reduceat(off, first) / count))
 
 
 def _mass_displacement(patch: Patch, sums: _Sums) -> Columns:
     """Return the distance from the centroid to the centre weighted by grey level.
 
     In px of a plane, and in um: NaN where the pixel size is unknown, and in px in 3D. 0 where
-    the grey levels add up to nothing.
+    there is no light. Where grey levels are below 0, the least one of the cell weighs nothing.
     """
-    known = np.where(sums.total > 0, sums.total, np.inf)
+    above = patch.total(sums.above)
+    weight = above + patch.area * np.maximum(sums.least, 0)
+    known = np.where(weight > 0, weight, 1)
     # Around the centroid a constant weighs nothing: what is above the least value is enough.
     off = [
-        (patch.total(place * sums.above) - centre * patch.total(sums.above)) / known
+        (patch.total(place * sums.above) - centre * above) / known
         for place, centre in zip(patch.places, patch.centres, strict=True)
     ]
     sides = patch.sides_um or (np.nan,) * len(off)

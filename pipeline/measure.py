@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.body import solid
 from cellseg.pipeline.correlation import correlation
 from cellseg.pipeline.edges import straight_edge
 from cellseg.pipeline.granularity import granularity, granularity_reach
@@ -74,6 +75,7 @@ class Group:
 MEASUREMENTS: dict[str, Group] = {
     "shape": Group(shape),
     "intensity": Group(intensity),
+    "solid": Group(solid),
     "background": Group(background, background_reach),
     "ring": Group(ring, ring_reach),
     "correlation": Group(correlation),

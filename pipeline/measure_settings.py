@@ -20,6 +20,11 @@ class Measure(Frozen):
     groups: tuple[str, ...] = Field(
         default=("shape", "intensity"), description="Groups of columns to measure."
     )
+    channels: tuple[int | str, ...] | None = Field(
+        default=None,
+        description="Channels to measure, by index or name, or planes that the model sees, by the"
+        " name of their columns; left out: all.",
+    )
     percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
         default=(5, 25, 75, 95),
         description="Percentiles of the grey levels in a cell, beside the median; group intensity.",

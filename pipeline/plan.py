@@ -185,7 +185,7 @@ def plan(
             scene = Scene(
                 source, workflow, image_segmenter, key, *about, overlap=overlap, stated_place=place
             )
-            _ = scene.inputs
+            _ = scene.inputs, scene.measured
             scene = _at_level(scene, image, trained_px)
             _check_tracking(scene)
             _check_measure(scene)

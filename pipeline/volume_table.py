@@ -62,10 +62,9 @@ def volume_table(
         return columns.empty_table()
     measured = _measured(scene, volumes, overlaps.layer, ids, labels, near)
     described = _described(scene, volumes, measured, ids) | overlapping_columns(overlaps)
-    rows = {name: pa.array(values) for name, values in (measured | described).items()}
-    for name, kind in FIRST.items():
-        if kind == pa.float64():
-            rows[name] = pa.array(measured[name], from_pandas=True)
+    # What is not a number is not known.
+    rows = {name: pa.array(values, from_pandas=True) for name, values in measured.items()}
+    rows |= {name: pa.array(values) for name, values in described.items()}
     for name in ("track", "parent"):
         rows[name] = pa.nulls(len(volumes), FIRST[name])
     return pa.table({name: rows[name] for name in columns.names}).cast(columns)
@@ -95,13 +94,11 @@ def _measured(
 ) -> Columns:
     """Return what is measured on the cells, each in its own layer."""
     measured: Columns = {}
-    settings, channels = scene.workflow.measure, range(len(scene.channels))
+    settings = scene.workflow.measure
     for group in close_together(volumes):
         t, (low, high), inner = int(volumes.t[group[0]]), *_around(volumes, group)
         window = inner.grow(reach(settings), scene.grid.plane)
-        pixels = np.stack(
-            [_pixels(scene, t, z, window, channels) for z in range(low, high)], axis=1
-        )
+        pixels = np.stack([scene.read_measured(t, z, window) for z in range(low, high)], axis=1)
         painted = [
             np.stack([labels.read(t, z, window, layer=layer) for z in range(low, high)])
             for layer in range(labels.layers)
@@ -125,13 +122,6 @@ def _measured(
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(volumes), values.dtype))[alone] = values
     return measured
-
-
-def _pixels(scene: Scene, t: int, z: int, window: Box, channels: range) -> NDArray[Any]:
-    pixels = scene.image.read(t, z, window, channels)
-    where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-    scene.check_finite(pixels, channels, where)
-    return scene.inputs.measured(pixels)
 
 
 def _around(volumes: Volumes, group: NDArray[np.intp]) -> tuple[tuple[int, int], Box]:
