@@ -6,7 +6,8 @@ from itertools import combinations
 
 import numpy as np
 
-from cellseg.pipeline.patch import Floats, Integers, Patch
+from cellseg.pipeline.patch import Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 ROUNDING = 1e-10
 """Part of the squared radius by which a point may be beyond a circle that counts as on it."""

@@ -51,7 +51,7 @@ def _off(patch: Patch, values: Floats) -> Floats:
     """Return how far each pixel is off its cell's mean; exactly 0 where a cell is constant."""
     above = values - patch.least(values)[patch.index]
     mean: Floats = patch.total(above) / patch.area
-    return above - mean[patch.index]
+    return np.asarray(above - mean[patch.index])
 
 
 def _threshold(patch: Patch, values: Floats) -> Floats:

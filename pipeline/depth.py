@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from cellseg.pipeline.patch import Floats, Integers, Patch
+from cellseg.pipeline.patch import Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 BEYOND = 2**40
 """Squared px that no cell is deep: what is beyond the image is not outside of a cell."""
@@ -39,7 +40,7 @@ def squared_depth(patch: Patch) -> Integers:
             inside = (flat[there] == cell[place]) | (flat[there] == -2)
             off = np.where(inside, squared_column[there], 0) + step * step
             depth[place] = np.minimum(depth[place], off)
-    return np.minimum(depth, BEYOND)
+    return np.asarray(np.minimum(depth, BEYOND))
 
 
 def innermost(patch: Patch, depth: Integers) -> tuple[Integers, Integers]:

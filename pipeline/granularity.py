@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 STRAY = 3
 """By how many of its pixels a coarser image may be off, that is stretched to the finer one."""

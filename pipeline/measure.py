@@ -154,9 +154,10 @@ def measure(
     """
     settings = settings or Measure()
     _check(labels, pixels, channels, settings.groups)
-    context = {"occupied": occupied, "near": near, "extent": extent, "tops": tops}
+    context: dict[str, Any] = {"occupied": occupied, "near": near, "extent": extent}
+    context |= {"solid_centres": solid_centres, "tops": tops}
     about = channels, settings, pixel_um, origin
-    patch = patch_of(labels, pixels, ids, *about, **context, solid_centres=solid_centres)
+    patch = patch_of(labels, pixels, ids, *about, **context)
     columns = centroid(patch)
     for group in settings.groups:
         columns |= MEASUREMENTS[group].measure(patch)

@@ -80,4 +80,4 @@ def _zernike(patch: Patch) -> Columns:
 def _coefficient(n: int, m: int, k: int) -> float:
     """Return the factor of r ** (n - 2 k) in Zernike's radial polynomial."""
     below = factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
-    return (-1) ** k * factorial(n - k) / below
+    return (-1.0) ** (k % 2) * factorial(n - k) / below

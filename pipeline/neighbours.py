@@ -132,7 +132,7 @@ def _others(patch: Patch, centres: Floats, low: Floats, high: Floats) -> Floats:
         return centres.copy()
     band = patch.near(float(low[0]), float(high[0]))
     x = band[:, -1]
-    return band[(x >= low[1]) & (x <= high[1])]
+    return np.asarray(band[(x >= low[1]) & (x <= high[1])])
 
 
 def _touching(patch: Patch) -> Floats:

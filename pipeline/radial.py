@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.pipeline.depth import innermost, squared_depth, way_to
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
 from cellseg.pipeline.ring import over
+from cellseg.pipeline.runs import Integers
 
 WEDGES = 8
 
@@ -56,7 +57,7 @@ def _rings(depth: Integers, way: Floats, bins: int) -> Integers:
 def _wedges(patch: Patch, y: Integers, x: Integers) -> Integers:
     """Return the eighth of a turn around the centre that each pixel is in, int64 (P,)."""
     dy, dx = patch.y - y[patch.index], patch.x - x[patch.index]
-    return (dy > 0) + 2 * (dx > 0) + 4 * (np.abs(dy) > np.abs(dx))
+    return np.asarray((dy > 0) + 2 * (dx > 0) + 4 * (np.abs(dy) > np.abs(dx)))
 
 
 def _sums(patch: Patch, place: Integers, values: Floats, bins: int) -> Floats:

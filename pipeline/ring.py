@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 FAR = 40_000
 """Squared px beyond any ring: with two squares of its width added it still fits 16 bits."""

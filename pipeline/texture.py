@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
 from cellseg.pipeline.ring import over
+from cellseg.pipeline.runs import Integers
 
 FEATURES = (
     "angular_second_moment",

@@ -8,13 +8,14 @@ cells of `picture`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
-from skimage.morphology import dilation, disk, erosion, reconstruction
+from skimage import morphology
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -66,7 +67,8 @@ def ring(labels: NDArray[np.integer], cell: int, gap: float, width: float) -> Ma
     own = ndimage.distance_transform_edt(labels != cell)
     others = (labels != cell) & (labels > 0)
     away = ndimage.distance_transform_edt(~others) if others.any() else np.full(labels.shape, 1e9)
-    return (labels == 0) & (own > gap) & (own <= gap + width) & (own <= away + 1e-9)
+    ring: Mask = (labels == 0) & (own > gap) & (own <= gap + width) & (own <= away + 1e-9)
+    return ring
 
 
 def correlation(a: Floats, b: Floats, threshold: float) -> list[float]:
@@ -174,7 +176,7 @@ def haralick(mask: Mask, grey: NDArray[np.integer], scale: int) -> Floats:
         if not matrix.any():
             return np.full(13, np.nan)
         found.append(_features(matrix / matrix.sum()))
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _features(p: Floats) -> list[float]:
@@ -191,7 +193,7 @@ def _features(p: Floats) -> list[float]:
     crossed = -(p * np.log2(np.where(p > 0, np.outer(single, single), 1))).sum()
     crossed_2 = _entropy(np.outer(single, single))
     entropy, average = _entropy(p), plus @ np.arange(2 * size)
-    return [
+    features: list[Any] = [
         (p * p).sum(),
         minus @ level**2,
         covariance / variance if variance > 1e-12 else 1,
@@ -206,9 +208,10 @@ def _features(p: Floats) -> list[float]:
         (entropy - crossed) / (alone if alone > 0 else 1),
         math.sqrt(max(0, 1 - math.exp(-2 * (crossed_2 - entropy)))),
     ]
+    return [float(feature) for feature in features]
 
 
-def _entropy(p: Floats) -> float:
+def _entropy(p: NDArray[Any]) -> float:
     some = p[p > 0]
     return float(-(some * np.log2(some)).sum())
 
@@ -221,14 +224,15 @@ def granularity(
     small, numbers = shape // step, np.arange(1, labels.max() + 1)
     pixels = grey[: small[0] * step : step, : small[1] * step : step]
     opened = pixels[::coarse, ::coarse]
-    opened = dilation(erosion(opened, disk(radius)), disk(radius))
+    shapes: Any = morphology
+    opened = shapes.opening(opened, shapes.disk(radius))
     background = _stretched(opened, small / coarse, small)
     pixels = np.maximum(pixels - background, 0)
     mean = ndimage.mean(grey, labels, numbers)
     start, eroded, spectrum = mean, pixels, []
     for _ in range(length):
-        eroded = erosion(eroded, disk(1))
-        rest = reconstruction(eroded, pixels, footprint=disk(1))
+        eroded = shapes.erosion(eroded, shapes.disk(1))
+        rest = shapes.reconstruction(eroded, pixels, footprint=shapes.disk(1))
         after = ndimage.mean(_stretched(rest, small, shape), labels, numbers)
         spectrum.append((mean - after) * 100 / start)
         mean = after

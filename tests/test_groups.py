@@ -234,8 +234,8 @@ def test_cells_that_overlap_are_among_each_other(
 def test_volumes_by_any_tiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.stack([ellipsoids(seed, (8, 60, 70), 40, apart=2, touching=True) for seed in (1, 2)])
     metadata = {"axes": "TZYX", "spacing": 0.5, "unit": "um"}
-    about = {"imagej": True, "resolution": (4.0, 4.0)}
-    tifffile.imwrite(tmp_path / "v.tif", truth, metadata=metadata, **about)
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, truth, imagej=True, resolution=(4.0, 4.0), metadata=metadata)
     write(tmp_path, 'images = "v.tif"\n')
     expected = rows_of(run(workflow(tmp_path, "whole", "link.least_planes=1"), CPU, Exact()))
     monkeypatch.setattr(volume_table, "WINDOW", 30)

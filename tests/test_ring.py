@@ -41,7 +41,7 @@ def test_a_ring_is_every_free_pixel_that_no_other_cell_is_nearer_to(
         )
         values, inside = pixels[1][mask].astype(float), pixels[1][labels == id_].mean()
         assert found["ring_area_px"][row] == found["background_area_px"][row] == mask.sum()
-        expected = {
+        expected: dict[str, Any] = {
             "ring_mean_b": np.mean,
             "ring_std_b": np.std,
             "ring_ratio_b": lambda v, inside=inside: inside / v.mean(),
@@ -64,8 +64,9 @@ def test_between_two_cells_both_have_the_pixels_half_way() -> None:
 
 def around(labels: NDArray[Any], pixels: NDArray[Any], gap: int, width: int) -> dict[str, Any]:
     names = [str(number) for number in range(len(pixels))]
-    chosen = {"ring_gap_px": gap, "ring_px": width, "background_gap_px": gap}
-    settings = Measure(groups=("ring", "background"), background_px=width, **chosen)
+    chosen = {"ring_gap_px": gap, "ring_px": width}
+    chosen |= {"background_gap_px": gap, "background_px": width}
+    settings = Measure.model_validate({"groups": ("ring", "background"), **chosen})
     ids = np.unique(labels[labels > 0])
     return measure(labels, pixels, ids, names, settings=settings)
 
