@@ -20,7 +20,7 @@ from cellseg.pipeline.execute import Failure
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.masks import MaskSource, find_masks
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.plan import ImageReport, Plan
+from cellseg.pipeline.plan import ImageReport, Plan, check_gates
 from cellseg.pipeline.plate import Field, find
 from cellseg.pipeline.region_files import find_interest
 from cellseg.pipeline.result import Progress
@@ -79,6 +79,7 @@ class RunAgain(Run):
             raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
         self.corrected = _corrected(corrected, done)
         scenes, self.lost = _scenes(folder, workflow, done)
+        check_gates(workflow, scenes)
         unread = tuple(report for report in self.kept.values() if report.state != "done")
         model = {k: v for k, v in document.get("model", {}).items() if k != "trained_diameter_px"}
         on_cpu = config.model_copy(update={"device": "cpu"})
