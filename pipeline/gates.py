@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cellseg.pipeline.gate_settings import Rule, parse
 
-__all__ = ["BINS", "Gate", "decide_gates", "otsu_bin", "values_of"]
+__all__ = ["BINS", "Gate", "decide_gates", "gate_warnings", "otsu_bin", "values_of"]
 
 BINS = 65536
 """Bins between the least and the greatest value, of which Otsu's method chooses one: as many as
@@ -86,8 +86,8 @@ def values_of(rows: pa.Table, column: str) -> NDArray[np.float64]:
     return values
 
 
-def decide_gates(gates: Mapping[str, str], rows: Rows) -> tuple[list[Gate], list[str]]:
-    """Return the gates with their thresholds, and what the user should know of them.
+def decide_gates(gates: Mapping[str, str], rows: Rows) -> list[Gate]:
+    """Return the gates with their thresholds.
 
     Parameters
     ----------
@@ -99,17 +99,20 @@ def decide_gates(gates: Mapping[str, str], rows: Rows) -> tuple[list[Gate], list
     rules = {name: parse(text) for name, text in gates.items()}
     columns = sorted({rule.column for rule in rules.values() if rule.number is None})
     found = _otsu(columns, rows) if columns else {}
-    decided = [
+    return [
         Gate(name, rule, found[rule.column] if rule.number is None else rule.number)
         for name, rule in rules.items()
     ]
-    warnings = [
-        f"gate {gate.name}: {gate.rule.column} has fewer than two different values, so there is"
-        " no threshold and no cell is positive. Give a number in place of otsu."
-        for gate in decided
-        if gate.threshold is None
+
+
+def gate_warnings(gates: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what the user should know of gates, given what ``gates.json`` says of each."""
+    return [
+        f"gate {name}: {gate['column']} has fewer than two different values, so there is no"
+        " threshold and no cell is positive. Give a number in place of otsu."
+        for name, gate in gates.items()
+        if gate["threshold"] is None
     ]
-    return decided, warnings
 
 
 def _otsu(columns: Sequence[str], rows: Rows) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cellseg.pipeline.gates import decide_gates
+from cellseg.pipeline.gates import decide_gates, gate_warnings
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.results import Results
@@ -64,7 +64,7 @@ def gather(results: Results, workflow: Workflow, reports: Sequence[ImageReport])
         for place in places:
             yield from results.at(place).cell_groups(columns)
 
-    gates, warnings = decide_gates(workflow.gates, rows)
+    gates = decide_gates(workflow.gates, rows)
     channels = tuple(dict.fromkeys(name for report in reports for name in report.channels))
     none = schema(workflow.measure, channels).empty_table()
     columns = {gate.name: gate.column for gate in gates}
@@ -73,4 +73,4 @@ def gather(results: Results, workflow: Workflow, reports: Sequence[ImageReport])
     results.write_gates(summary.gates)
     for name in ("images", "wells", "controls"):
         results.write_summary(name, getattr(summary, name), workflow.output.csv)
-    return Gathered(cells, summary.gates, tuple(warnings))
+    return Gathered(cells, summary.gates, tuple(gate_warnings(summary.gates)))

@@ -17,6 +17,7 @@ from cellseg.models.errors import nearest
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.execute import Failure
+from cellseg.pipeline.gates import gate_warnings
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.masks import MaskSource, find_masks
 from cellseg.pipeline.place import Place
@@ -140,6 +141,9 @@ class RunAgain(Run):
         new = super()._document(state)
         kept = {name: self.before[name] for name in self.before if name not in NEW}
         about = {name: new[name] for name in ("started", "seconds", "versions", "config")}
+        outdated = gate_warnings(self.before.get("gates", {}))
+        said = [each for each in self.before.get("warnings", ()) if each not in outdated]
+        kept["warnings"] = [*said, *self.gathered.warnings]
         return {**new, **kept, "measured": about}
 
 

@@ -239,6 +239,11 @@ class Run:
         names += [report.name for report in self.plan.unreadable]
         return tuple(self.reports[name] for name in names if name in self.reports)
 
+    @property
+    def cells(self) -> int:
+        """Rows of the table, once it is gathered."""
+        return self.gathered.cells
+
     def _gather(self) -> None:
         """Write the tables of all images that are done."""
         self.gathered = gather(self.plan.results, self.plan.workflow, self.ordered)
@@ -263,7 +268,7 @@ class Run:
             "config": self.config.model_dump(mode="json"),
             "model": model,
             "warnings": (*self.plan.notes, *self.gathered.warnings),
-            "cells": self.gathered.cells,
+            "cells": self.cells,
             "gates": self.gathered.gates,
             "images": [asdict(report) for report in self.ordered],
         }
@@ -271,7 +276,7 @@ class Run:
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""
         notes = (*self.plan.notes, *self.gathered.warnings)
-        return Result(self.plan.results.folder, self.gathered.cells, self.ordered, notes)
+        return Result(self.plan.results.folder, self.cells, self.ordered, notes)
 
 
 def run(

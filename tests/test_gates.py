@@ -20,7 +20,16 @@ from skimage.filters import threshold_otsu
 from cellseg.models import CellsegError
 from cellseg.pipeline import Config, Result, read_workflow, run
 from cellseg.pipeline.gate_settings import Controls, check_columns, parse
-from cellseg.pipeline.gates import BINS, Gate, Rows, decide_gates, otsu_bin, values_of
+from cellseg.pipeline.gates import (
+    BINS,
+    Gate,
+    Rows,
+    decide_gates,
+    gate_warnings,
+    otsu_bin,
+    values_of,
+)
+from cellseg.pipeline.remeasure import RunAgain
 from exact import Counting, Exact
 from synthetic import cells
 
@@ -125,14 +134,13 @@ def test_the_threshold_depends_on_no_order_and_lies_between_the_cells(
     values: list[float], random: Any
 ) -> None:
     rules = {"on": "m > otsu"}
-    (one,), warnings = decide_gates(rules, parts({"m": values}))
+    (one,) = decide_gates(rules, parts({"m": values}))
     shuffled = random.sample(values, len(values))
     some = len(values) // 2
-    (two,), _ = decide_gates(
+    (two,) = decide_gates(
         rules, parts({"m": shuffled[:some]}, {"m": shuffled[some:]}, {"other": [1.0]})
     )
     assert one == two
-    assert not warnings
     assert one.threshold is not None
     assert min(values) <= one.threshold <= max(values)
     positive, _ = one.passed(np.array(values))
@@ -142,7 +150,7 @@ def test_the_threshold_depends_on_no_order_and_lies_between_the_cells(
 def test_the_threshold_is_that_of_scikit_image_on_two_populations() -> None:
     random = np.random.default_rng(0)
     values = np.concatenate([random.normal(100, 10, 3000), random.normal(160, 15, 1000)])
-    (gate,), _ = decide_gates({"on": "m > otsu"}, parts({"m": values}))
+    (gate,) = decide_gates({"on": "m > otsu"}, parts({"m": values}))
     step = np.ptp(values) / BINS
     assert gate.threshold == pytest.approx(threshold_otsu(values, nbins=BINS), abs=1.5 * step)
 
@@ -154,11 +162,11 @@ def test_without_two_values_nobody_is_positive_and_that_is_said(
     values: list[float | None],
 ) -> None:
     column = pa.array(values, pa.float64())
-    gates, warnings = decide_gates({"on": "m > otsu"}, parts({"m": column}))
-    assert gates[0].threshold is None
-    assert len(warnings) == 1
-    assert "fewer than two different values" in warnings[0]
-    found = gates[0].column(pa.table({"m": column})).to_pylist()
+    (gate,) = decide_gates({"on": "m > otsu"}, parts({"m": column}))
+    assert gate.threshold is None
+    (said,) = gate_warnings({"on": gate.document(3, 0)})
+    assert said.startswith("gate on: m has fewer than two different values")
+    found = gate.column(pa.table({"m": column})).to_pylist()
     assert found == [None if value is None or value != value else False for value in values]
 
 
@@ -278,3 +286,16 @@ def test_wells_are_named_by_globs_and_plates() -> None:
     assert remark.startswith('[controls] positive: no well of this run is "C0?".')
     with pytest.raises(CellsegError, match="well A01 is named as negative and as positive"):
         Controls(negative=("A*",), positive=("A01",)).remarks([(None, "A01")])
+
+
+def test_measuring_again_takes_other_gates_and_refuses_bad_ones(plate: Path) -> None:
+    gated(plate, "gates.bright=area_px > otsu")
+    out = plate / "out"
+    again = RunAgain(out, CPU, ["gates.bright=mean_1 < 100"])
+    list(again.steps())
+    facts = json.loads((out / "run.json").read_text())["gates"]
+    assert facts == json.loads((out / "gates.json").read_text())
+    assert facts["bright"]["threshold"] == 100
+    assert facts["bright"]["positive"] == 0
+    with pytest.raises(CellsegError, match="is no column of the cell table"):
+        RunAgain(out, CPU, ["gates.bright=mean_l < 100"])
