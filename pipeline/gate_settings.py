@@ -48,7 +48,7 @@ class Rule:
     @property
     def method(self) -> Literal["otsu", "number"]:
         """Where the threshold comes from."""
-        return OTSU if self.number is None else "number"
+        return "otsu" if self.number is None else "number"
 
 
 def parse(text: str) -> Rule:

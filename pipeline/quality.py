@@ -240,7 +240,8 @@ def _ring_power(plane: NDArray[np.float32]) -> NDArray[np.float64] | None:
     down = np.minimum(np.arange(side), side - np.arange(side))[:, None]
     rings = np.hypot(down, np.arange(side // 2 + 1)).astype(np.intp) + 1
     power[:, 1 : (side + 1) // 2] *= 2  # the other half of the spectrum is the same
-    return np.bincount(rings.ravel(), power.ravel())[2 : side // 8]
+    summed: NDArray[np.float64] = np.bincount(rings.ravel(), power.ravel())[2 : side // 8]  # type: ignore[assignment]
+    return summed
 
 
 def _starts(length: int, side: int) -> list[int]:

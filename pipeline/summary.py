@@ -15,19 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cellseg.pipeline.controls import Well, control_table, nullable, scores
 from cellseg.pipeline.file_names import natural
 from cellseg.pipeline.gate_settings import Controls
 from cellseg.pipeline.gates import Gate, values_of
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.results import ImageResults, Results
-from cellseg.pipeline.statistics import (
-    STATISTICS,
-    compare,
-    robust_z_scores,
-    statistics_of,
-    z_scores,
-)
+from cellseg.pipeline.statistics import STATISTICS, statistics_of
 from cellseg.pipeline.table import measurements
 
 __all__ = ["Summary", "summarise"]
@@ -37,8 +32,6 @@ VALUES = 2**22
 COUNTED = ("area_px", "volume_px", "overlap_px")
 QUALITY = {"background_level": "background", "saturated": "saturated", "focus": "focus"}
 Columns = dict[str, Any]
-Well = tuple[str | None, str]
-"""Plate and well."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,28 @@ def summarise(
     tables = [results.at(report.place or Place.of_image(report.name)) for report in reports]
     names = _measured(tables)
     tallies = [_count(*pair, gates) for pair in zip(reports, tables, strict=True)]
-    of_images = np.full((len(reports), len(names), len(STATISTICS)), np.nan)
+    wells, alone = _wells(reports)
+    groups = [*wells.values(), *alone]
+    of_images, of_groups = _statistics(groups, tables, tallies, names)
+    images = _of_images(reports) | _columns(tallies, of_images, gates, names)
+    together = [_sum([tallies[place] for place in places]) for places in wells.values()]
+    columns = _columns(together, of_groups[: len(wells)], gates, names)
+    about = _of_wells(list(wells), [len(places) for places in wells.values()])
+    compared = ["cells", "confluence", *(f"{gate.name}_fraction" for gate in gates)]
+    compared += [f"{name}_mean" for name in names]
+    total = _sum([_nothing(gates), *tallies])
+    counts = zip(gates, total.known.tolist(), total.positive.tolist(), strict=True)
+    values = {name: columns[name] for name in compared}
+    return Summary(
+        pa.table(images | _qualities(reports)),
+        pa.table(about | columns | scores(list(wells), values, controls)) if wells else None,
+        control_table(list(wells), values, controls),
+        {gate.name: gate.document(cells, positive) for gate, cells, positive in counts},
+    )
+
+
+def _wells(reports: Sequence[ImageReport]) -> tuple[dict[Well, list[int]], list[list[int]]]:
+    """Return which images each well has, in order of plate, row and column; and those of none."""
     wells: dict[Well, list[int]] = {}
     alone = []
     for place, report in enumerate(reports):
@@ -133,27 +147,27 @@ def summarise(
             alone.append([place])
         else:
             wells.setdefault((report.plate, report.well), []).append(place)
-    order = sorted(wells, key=_position)
-    of_wells = np.full((len(order), len(names), len(STATISTICS)), np.nan)
-    for number, places in enumerate([*(wells[well] for well in order), *alone]):
+    return {well: wells[well] for well in sorted(wells, key=_position)}, alone
+
+
+def _statistics(
+    groups: Sequence[Sequence[int]],
+    tables: Sequence[ImageResults],
+    tallies: Sequence[Tally],
+    names: Sequence[str],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the statistics of each image and of each group of them, (N, names, statistics)."""
+    shape = len(names), len(STATISTICS)
+    of_images = np.full((len(tables), *shape), np.nan)
+    of_groups = np.full((len(groups), *shape), np.nan)
+    for number, places in enumerate(groups):
         for some, values, owner in _batches(places, tables, tallies, names):
-            for place, ends in owner.items():
-                of_images[place, some] = statistics_of(values[:, ends])
-            if number < len(order):
-                of_wells[number, some] = statistics_of(values)
-    images = _of_images(reports) | _columns(tallies, of_images, gates, names)
-    together = [_sum([tallies[place] for place in wells[well]]) for well in order]
-    columns = _columns(together, of_wells, gates, names)
-    more, compared = _compared(order, columns, gates, names, controls)
-    about = _of_wells(order, [len(wells[well]) for well in order])
-    total = _sum([_nothing(gates), *tallies])
-    counts = zip(gates, total.known.tolist(), total.positive.tolist(), strict=True)
-    return Summary(
-        pa.table(images | _qualities(reports)),
-        pa.table(about | columns | more) if order else None,
-        compared,
-        {gate.name: gate.document(cells, positive) for gate, cells, positive in counts},
-    )
+            for place, mine in owner.items():
+                of_images[place, some] = statistics_of(values[:, mine])
+            of_groups[number, some] = (
+                of_images[places[0], some] if len(places) == 1 else statistics_of(values)
+            )
+    return of_images, of_groups
 
 
 def _measured(tables: Sequence[ImageResults]) -> list[str]:
@@ -248,16 +262,11 @@ def _columns(
     shares = ["confluence", "cells_per_mm2", *(f"{gate.name}_fraction" for gate in gates)]
     rows = np.array([tally.shares for tally in tallies], float).reshape(len(tallies), len(shares))
     columns: Columns = {"cells": pa.array([tally.cells for tally in tallies], pa.int64())}
-    columns |= {name: _nullable(rows[:, n]) for n, name in enumerate(shares)}
+    columns |= {name: nullable(rows[:, n]) for n, name in enumerate(shares)}
     for number, name in enumerate(names):
         for place, statistic in enumerate(STATISTICS):
-            columns[f"{name}_{statistic}"] = _nullable(found[:, number, place])
+            columns[f"{name}_{statistic}"] = nullable(found[:, number, place])
     return columns
-
-
-def _nullable(values: NDArray[np.float64]) -> pa.Array:
-    """Return a column of numbers, null where they are not known."""
-    return pa.array(np.asarray(values, float), pa.float64(), from_pandas=True)
 
 
 def _of_images(reports: Sequence[ImageReport]) -> Columns:
@@ -290,36 +299,3 @@ def _qualities(reports: Sequence[ImageReport]) -> Columns:
     ]
     texts = [text if each else None for text, each in zip(flags, known, strict=True)]
     return columns | {"flags": pa.array(texts, pa.string())}
-
-
-def _compared(
-    wells: Sequence[Well],
-    columns: Columns,
-    gates: Sequence[Gate],
-    names: Sequence[str],
-    controls: Controls,
-) -> tuple[Columns, pa.Table | None]:
-    """Return the scores of wells against the negative controls of their plate, and the controls."""
-    if not wells or not (controls.negative or controls.positive):
-        return {}, None
-    of = ["cells", "confluence", *(f"{gate.name}_fraction" for gate in gates)]
-    of += [f"{name}_mean" for name in names]
-    values = np.array([columns[name].cast(pa.float64()).to_numpy(False) for name in of])
-    kinds = np.array([controls.kind(*well) or "" for well in wells])
-    plates, scores, tables = [plate for plate, _ in wells], np.full((2, *values.shape), np.nan), []
-    for plate in dict.fromkeys(plates):
-        own = np.array([each == plate for each in plates])
-        mine, kind = values[:, own], kinds[own]
-        scores[0][:, own] = z_scores(mine, kind == "negative")
-        scores[1][:, own] = robust_z_scores(mine, kind == "negative")
-        found = compare(mine[:, kind == "positive"], mine[:, kind == "negative"])
-        about = {"plate": pa.array([plate] * len(of), pa.string()), "measurement": pa.array(of)}
-        tables.append(
-            pa.table(about | {n: pa.array(v, from_pandas=True) for n, v in found.items()})
-        )
-    more = {
-        f"{name}_{score}": _nullable(scores[place, number])
-        for number, name in enumerate(of)
-        for place, score in enumerate(("z", "robust_z"))
-    }
-    return more if controls.negative else {}, pa.concat_tables(tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from exact import Counting, Exact
 from synthetic import cells
 
 CPU = Config(device="cpu")
+otsu: Callable[..., float] = threshold_otsu
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ counted = st.lists(st.integers(0, 40), min_size=2, max_size=60).filter(
 def test_otsu_is_scikit_images_on_the_same_bins(counts: list[int]) -> None:
     mine = otsu_bin(np.array(counts, np.int64))
     centres = np.arange(len(counts), dtype=float)
-    theirs = threshold_otsu(hist=(np.array(counts, float), centres))
+    theirs = otsu(hist=(np.array(counts, float), centres))
     # Rounding lets it choose any of several bins that part the cells alike.
     low, high = sorted((mine, int(theirs)))
     assert not any(counts[low + 1 : high + 1]) or between(counts, mine) == pytest.approx(
@@ -152,7 +153,7 @@ def test_the_threshold_is_that_of_scikit_image_on_two_populations() -> None:
     values = np.concatenate([random.normal(100, 10, 3000), random.normal(160, 15, 1000)])
     (gate,) = decide_gates({"on": "m > otsu"}, parts({"m": values}))
     step = np.ptp(values) / BINS
-    assert gate.threshold == pytest.approx(threshold_otsu(values, nbins=BINS), abs=1.5 * step)
+    assert gate.threshold == pytest.approx(otsu(values, nbins=BINS), abs=1.5 * step)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_gates_of_a_run_are_columns_fractions_and_facts(plate: Path) -> None:
     facts = json.loads((plate / "out" / "gates.json").read_text())
     threshold = facts["bright"]["threshold"]
     step = np.ptp(frame["mean_1"]) / BINS
-    theirs = threshold_otsu(frame["mean_1"].to_numpy(), nbins=BINS)
+    theirs = otsu(frame["mean_1"].to_numpy(), nbins=BINS)
     assert threshold == pytest.approx(theirs, abs=1.5 * step)
     assert (frame["bright"] == (frame["mean_1"] > threshold)).all()
     assert (frame["big"] == (frame["area_px"] >= 150)).all()
