@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,7 @@ def run(
     _follow(going)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
+    _print_notes(going.gathered.warnings)
     if result.failed:
         ctx.exit(1)
 
@@ -194,6 +195,12 @@ def _follow(going: Run) -> None:
             if report is not None and report.state == "failed":
                 line = f"failed: {report.reason}"
             show(step.tiles, f"{step.image} {step.stage}".rstrip(), line)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    """Say what the user should know."""
+    for note in notes:
+        click.echo(f"  note: {note}")
 
 
 def _print_summary(result: Result, seconds: float) -> None:
@@ -349,6 +356,7 @@ def measure(
             show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
+    _print_notes(going.gathered.warnings)
     if going.unmeasured:
         ctx.exit(1)
 

@@ -13,6 +13,7 @@ from cellseg.pipeline.linked import clear_image, link_pixels
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
+from cellseg.pipeline.quality import image_quality, quality_warnings
 from cellseg.pipeline.region_report import region_facts, region_notes
 from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.table import (
@@ -87,7 +88,7 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     if job.here.measured_on(job.keys.labels):
         before = job.here.facts()
         background, links = before["background_tiles"], before.get("links")
-    scene = job.scene
+    scene, quality = job.scene, image_quality(job.scene)
     region, notes = None, tuple[str, ...]()
     if scene.region is not None and scene.survey is not None:
         region = region_facts(scene.region, scene.survey, scene.voxel_um, paths)
@@ -99,9 +100,11 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
         "seams": audit.document,
         "seams_text": audit.text,
         "region": region,
+        "quality": {channel: found.document for channel, found in quality.items()},
         "warnings": [
             *scene.remarks,
             *notes,
+            *quality_warnings(quality),
             *([doubt] if doubt else []),
             *audit.warnings,
             *_left_out(job, links),

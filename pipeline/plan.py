@@ -15,6 +15,7 @@ from cellseg.pipeline.assembled import fingerprints
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.described import check_halo, describe, overlap_of
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
+from cellseg.pipeline.gate_settings import check_columns
 from cellseg.pipeline.image import Image, fingerprint
 from cellseg.pipeline.inside import check_free
 from cellseg.pipeline.keys import digest
@@ -27,6 +28,8 @@ from cellseg.pipeline.plate import Field, disagreements, find
 from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import Scene, opened
+from cellseg.pipeline.source import Shape
+from cellseg.pipeline.table import is_number, schema
 from cellseg.pipeline.workflow import Workflow
 
 FORMAT = 5
@@ -54,6 +57,12 @@ class ImageReport:
     reason: str | None = None
     traceback: str | None = None
     place: Place | None = None
+    shape: Shape | None = None
+    channels: tuple[str, ...] = ()
+    plate: str | None = None
+    well: str | None = None
+    site: str | None = None
+    quality: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ImageReport:
@@ -211,9 +220,12 @@ def plan(
     if problems and len(problems) == len(fields):
         raise problems[0]
     check_found(workflow.region, [scene.region for scene in scenes])
+    check_gates(workflow, scenes)
     results = Results(Path(workflow.output.path))
     sizes = disagreements((each.source.plate, each.voxel_um) for each in scenes)
-    remarks = (*found.notes, *sizes, *_not_copied(scenes))
+    wells = [(each.source.plate, each.source.well) for each in scenes if each.source.well]
+    controls = workflow.controls.remarks((plate, str(well)) for plate, well in wells)
+    remarks = (*found.notes, *sizes, *_not_copied(scenes), *controls)
     planned = Plan(workflow, results, tuple(scenes), tuple(unreadable), model, remarks=remarks)
     if trained_px is None or model["diameter_px"] != "auto":
         return planned
@@ -222,6 +234,15 @@ def plan(
     known = None if fresh else results.read_diameter(key)
     planned = replace(planned, diameter_key=key)
     return planned if known is None else planned.sized(known)
+
+
+def check_gates(workflow: Workflow, scenes: Sequence[Scene]) -> None:
+    """Refuse gates on columns that no image's table will have."""
+    if not workflow.gates:
+        return
+    measured = dict.fromkeys(name for scene in scenes for name in scene.measured)
+    columns = schema(workflow.measure, tuple(measured))
+    check_columns(workflow.gates, {each.name: is_number(each.type) for each in columns})
 
 
 def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:

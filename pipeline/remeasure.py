@@ -17,10 +17,11 @@ from cellseg.models.errors import nearest
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.execute import Failure
+from cellseg.pipeline.gates import gate_warnings
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.masks import MaskSource, find_masks
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.plan import ImageReport, Plan
+from cellseg.pipeline.plan import ImageReport, Plan, check_gates
 from cellseg.pipeline.plate import Field, find
 from cellseg.pipeline.region_files import find_interest
 from cellseg.pipeline.result import Progress
@@ -79,6 +80,7 @@ class RunAgain(Run):
             raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
         self.corrected = _corrected(corrected, done)
         scenes, self.lost = _scenes(folder, workflow, done)
+        check_gates(workflow, scenes)
         unread = tuple(report for report in self.kept.values() if report.state != "done")
         model = {k: v for k, v in document.get("model", {}).items() if k != "trained_diameter_px"}
         on_cpu = config.model_copy(update={"device": "cpu"})
@@ -139,6 +141,9 @@ class RunAgain(Run):
         new = super()._document(state)
         kept = {name: self.before[name] for name in self.before if name not in NEW}
         about = {name: new[name] for name in ("started", "seconds", "versions", "config")}
+        outdated = gate_warnings(self.before.get("gates", {}))
+        said = [each for each in self.before.get("warnings", ()) if each not in outdated]
+        kept["warnings"] = [*said, *self.gathered.warnings]
         return {**new, **kept, "measured": about}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from cellseg.pipeline.place import Place
 KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
 Facts = dict[str, Any]
 TABLE = "cells"
+Decided = Callable[[pa.Table], pa.Array]
+"""From some rows of the cell table to a column of truth values; each row's own decides it."""
 FEATURES: dict[str, Any] = {
     "type": "feature_table",
     "table_version": "1",
@@ -47,7 +49,8 @@ DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 class Results:
     """The folder of one run: ``workflow.toml``, ``run.json``, ``cells.parquet``, ``images/``.
 
-    And ``diameter.json``, where the diameter of the cells was estimated.
+    And ``images.parquet``, ``wells.parquet``, ``controls.parquet`` and ``gates.json``; and
+    ``diameter.json``, where the diameter of the cells was estimated.
     """
 
     folder: Path
@@ -122,7 +125,46 @@ class Results:
         except (*DAMAGED, TypeError):
             return None
 
-    def write_cells(self, places: Sequence[Place], none: pa.Table, csv: bool) -> int:
+    @property
+    def gates_path(self) -> Path:
+        """What the threshold of each gate came to."""
+        return self.folder / "gates.json"
+
+    def write_gates(self, gates: Mapping[str, Any]) -> None:
+        """Write what each gate came to; where there is none, remove what an earlier run wrote."""
+        if gates:
+            write_json(self.gates_path, gates)
+        else:
+            self.gates_path.unlink(missing_ok=True)
+
+    def write_summary(self, name: str, table: pa.Table | None, csv: bool) -> None:
+        """Write a table of images, wells or controls, or remove that of an earlier run.
+
+        Parameters
+        ----------
+        name : "images", "wells" or "controls"
+        table : Table or None
+            None where there is nothing to tell.
+        csv : bool
+            Whether to write it as CSV too.
+        """
+        path = self.folder / f"{name}.parquet"
+        if table is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_table(path, [table], table.schema)
+        if table is None or not csv:
+            path.with_suffix(".csv").unlink(missing_ok=True)
+        else:
+            _write_csv(path.with_suffix(".csv"), [table], table.schema)
+
+    def write_cells(
+        self,
+        places: Sequence[Place],
+        none: pa.Table,
+        csv: bool,
+        decided: Mapping[str, Decided] | None = None,
+    ) -> int:
         """Gather the tables of some images, in that order, into one; return its rows.
 
         Images with other channels have other columns: where an image lacks
@@ -134,11 +176,15 @@ class Results:
         none : Table
             What to write where there is no image: no rows, all columns.
         csv : bool
-            Whether to write ``cells.csv`` too.
+            Whether to write ``cells.csv`` too; one of an earlier run goes where not.
+        decided : dict, optional
+            Columns behind the others, which follow from all cells of the run; see `Decided`.
         """
         paths = [self.at(place).cells_path for place in places]
-        schemas = [pq.read_schema(path).remove_metadata() for path in paths]
+        schemas = [self.at(place).cells_schema() for place in places]
         schema = pa.unify_schemas(schemas or [none.schema])
+        more = decided or {}
+        whole = pa.schema([*schema, *((name, pa.bool_()) for name in more)])
 
         def tables() -> Iterator[pa.Table]:
             for path in paths:
@@ -146,11 +192,16 @@ class Results:
                     missing = [field for field in schema if field.name not in table.column_names]
                     for field in missing:
                         table = table.append_column(field, pa.nulls(len(table), field.type))
-                    yield table.select(schema.names).replace_schema_metadata(None)
+                    table = table.select(schema.names).replace_schema_metadata(None)
+                    for name, values in more.items():
+                        table = table.append_column(name, values(table))
+                    yield table
 
-        rows = write_table(self.cells_path, tables(), schema)
+        rows = write_table(self.cells_path, tables(), whole)
         if csv:
-            _write_csv(self.folder / "cells.csv", tables(), schema)
+            _write_csv(self.folder / "cells.csv", tables(), whole)
+        else:
+            (self.folder / "cells.csv").unlink(missing_ok=True)
         return rows
 
 
@@ -282,6 +333,15 @@ class ImageResults:
     def count_cells(self) -> int:
         """Return the number of rows in the table."""
         return int(pq.read_metadata(self.cells_path).num_rows)
+
+    def cells_schema(self) -> pa.Schema:
+        """Return the columns of the table, and their types."""
+        return pq.read_schema(self.cells_path).remove_metadata()
+
+    def cell_groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of the table, group by group of its rows; those that there are."""
+        there = set(self.cells_schema().names)
+        yield from row_groups(self.cells_path, [name for name in columns if name in there])
 
     def cell_rows(self, columns: Sequence[str], length: int) -> Iterator[pa.Table]:
         """Yield some columns of the table, `length` rows at a time."""

@@ -15,13 +15,12 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
+from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
-from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.status import Heartbeat
-from cellseg.pipeline.table import schema
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
 from cellseg.pipeline.workflow import Workflow
 from cellseg.pipeline.written_plate import plates_of, retire
@@ -47,7 +46,7 @@ class Run:
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
-        self.cells = 0
+        self.gathered = Gathered()
         self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
 
     def steps(self) -> Iterator[Progress]:
@@ -208,6 +207,7 @@ class Run:
             seams=facts["seams"],
             region=facts.get("region"),
             links=facts.get("links"),
+            quality=facts.get("quality"),
         )
 
     def _list_in_plate(self, scene: Scene) -> None:
@@ -221,7 +221,8 @@ class Run:
         source = str(scene.source.path)
         how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
         how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
-        how["place"] = scene.place
+        how |= {"place": scene.place, "shape": scene.shape, "channels": scene.measured}
+        how |= {name: getattr(scene.source, name) for name in ("plate", "well", "site")}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
@@ -238,15 +239,14 @@ class Run:
         names += [report.name for report in self.plan.unreadable]
         return tuple(self.reports[name] for name in names if name in self.reports)
 
+    @property
+    def cells(self) -> int:
+        """Rows of the table, once it is gathered."""
+        return self.gathered.cells
+
     def _gather(self) -> None:
-        """Write the table of all images that are done."""
-        workflow = self.plan.workflow
-        done = [report for report in self.ordered if report.state == "done"]
-        places = [report.place or Place.of_image(report.name) for report in done]
-        channels = self.plan.scenes[0].measured if self.plan.scenes else ()
-        self.cells = self.plan.results.write_cells(
-            places, schema(workflow.measure, channels).empty_table(), workflow.output.csv
-        )
+        """Write the tables of all images that are done."""
+        self.gathered = gather(self.plan.results, self.plan.workflow, self.ordered)
 
     def _write_run(self, state: str) -> None:
         self.plan.results.write_run(self._document(state))
@@ -267,14 +267,16 @@ class Run:
             "device": self.config.torch_device() if neural else "cpu",
             "config": self.config.model_dump(mode="json"),
             "model": model,
-            "warnings": self.plan.notes,
+            "warnings": (*self.plan.notes, *self.gathered.warnings),
             "cells": self.cells,
+            "gates": self.gathered.gates,
             "images": [asdict(report) for report in self.ordered],
         }
 
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""
-        return Result(self.plan.results.folder, self.cells, self.ordered, self.plan.notes)
+        notes = (*self.plan.notes, *self.gathered.warnings)
+        return Result(self.plan.results.folder, self.cells, self.ordered, notes)
 
 
 def run(

@@ -77,6 +77,16 @@ OF_VOLUMES = (
     "touches_end",
 )
 """Columns that are null where cells are not linked over planes."""
+SIZES = (
+    "area_px",
+    "area_um2",
+    "overlap_px",
+    "score",
+    "volume_px",
+    "volume_um3",
+    "surface_um2",
+)
+"""Columns among the first that measure a cell, as all behind them do that hold numbers."""
 BOX = ("y0_px", "x0_px", "y1_px", "x1_px")
 DECIDED = ("t", "z", "y_px", "x_px", *BOX, "area_px", "class", "score", "seam")
 """What `cells_of` needs."""
@@ -91,6 +101,20 @@ def schema(settings: Measure, channels: Sequence[str]) -> pa.Schema:
     measured = column_types(settings, channels)
     types = {name: pa.from_numpy_dtype(dtype) for name, dtype in measured.items()} | FIRST
     return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of some type holds numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def measurements(columns: pa.Schema) -> list[str]:
+    """Return which columns of a cell table are measurements, in order; the others say where."""
+    return [
+        field.name
+        for field in columns
+        if is_number(field.type) and (field.name in SIZES or field.name not in FIRST)
+    ]
 
 
 def cell_table(

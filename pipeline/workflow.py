@@ -30,12 +30,14 @@ from cellseg.models.settings import (
     Range,
     Unchanged,
 )
+from cellseg.pipeline.gate_settings import Controls, Gates
 from cellseg.pipeline.link_settings import Link, Track
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.region_settings import Region
 from cellseg.pipeline.settings import Table, absolute, check, read_with
 
 __all__ = [
+    "Controls",
     "Output",
     "Region",
     "Stitch",
@@ -80,7 +82,9 @@ class Output(Frozen):
         min_length=1,
         description="Folder of the results; relative to where the command runs.",
     )
-    csv: bool = Field(default=False, description="Also write the cell table as cells.csv.")
+    csv: bool = Field(
+        default=False, description="Also write the tables as CSV: cells.csv, images.csv, ..."
+    )
     overview: bool = Field(
         default=True, description="Also write a PNG with the cells outlined for each image."
     )
@@ -225,6 +229,10 @@ class Workflow(Frozen):
     link: Link = Link()
     track: Track = Track()
     measure: Measure = Measure()
+    gates: Gates = Field(
+        default={}, description='Which cells are positive: a name and a rule, "column > otsu".'
+    )
+    controls: Controls = Controls()
 
     def toml(self) -> str:
         """Return the workflow as TOML with every key; `read_workflow` reads it back as equal."""

@@ -252,7 +252,7 @@ def test_an_image_without_cells_gives_none_and_says_so(
     assert cells.num_rows == result.cells == 0
     assert cells.column_names[:4] == ["image", "plate", "well", "site"]
     assert {"solidity", "mean_0"} < set(cells.column_names)
-    assert result.images[0].warnings == ("no cells were found",)
+    assert result.images[0].warnings[0] == "no cells were found"
     assert result.image("empty").labels.key() is not None
 
 
