@@ -19,7 +19,7 @@ from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
-from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
+from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
 from cellseg.pipeline.workflow import Workflow
 from cellseg.pipeline.written_plate import plates_of, retire
 
@@ -41,6 +41,7 @@ class Run:
         self.waiting: dict[str, set[int]] = {}
         self.routes: dict[str, tuple[str, ...]] = {}
         self.seconds: dict[str, dict[str, float]] = {}
+        self.memory_mb: dict[str, dict[str, float]] = {}
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -131,7 +132,7 @@ class Run:
             self._set_out(Job(result, self.plan.results))
             return None
         job, name = task.job, task.scene.name
-        self._add_seconds(name, result)
+        self._add_spent(name, result)
         self.tiles_done += "segment" in result
         self.waiting[name].discard(task.number)
         if "finish" in result:
@@ -202,14 +203,17 @@ class Run:
         how |= {"tiles": scene.tiles, "seconds": seconds, "zoom": scene.zoom}
         how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
         how["place"] = scene.place
+        how["memory_mb"] = {k: round(v) for k, v in self.memory_mb.get(scene.name, {}).items()}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
 
-    def _add_seconds(self, name: str, seconds: dict[str, float]) -> None:
-        mine = self.seconds.setdefault(name, {})
-        for stage, value in seconds.items():
-            mine[stage] = mine.get(stage, 0.0) + value
+    def _add_spent(self, name: str, spent: dict[str, Spent]) -> None:
+        seconds, memory = self.seconds.setdefault(name, {}), self.memory_mb.setdefault(name, {})
+        for stage, own in spent.items():
+            seconds[stage] = seconds.get(stage, 0.0) + own.seconds
+            if own.memory_mb is not None:
+                memory[stage] = max(memory.get(stage, 0.0), own.memory_mb)
 
     @property
     def ordered(self) -> tuple[ImageReport, ...]:
