@@ -120,6 +120,8 @@ def run(
     _follow(going)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
+    for note in set(going.plan.remarks) - set(planned.remarks):
+        click.echo(f"  note: {note}", err=True)
     if result.failed:
         ctx.exit(1)
 
@@ -205,6 +207,8 @@ def _print_summary(result: Result, seconds: float) -> None:
     )
     for what, where in result.kinds_of_places:
         click.echo(f"  {what:9} {where}")
+    if result.report_path.is_file():
+        click.echo(f"  report    {result.report_path}")
     background = sum(report.background_tiles for report in result.images)
     if background:
         tiles = sum(report.tiles for report in result.images)
@@ -321,6 +325,20 @@ def export(results: Path, form: str, output: Path | None) -> None:
             show(done, name, None)
     images = len(going.images)
     click.echo(f"{images} image{'s' * (images != 1)} in {going.output}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def report(results: Path) -> None:
+    """Write report.html of RESULTS, the folder of a run, anew.
+
+    One page to read offline and to hand on: what came out, what to look at, heat maps of
+    plates, distributions, sample cells, times. A run writes it at its end; do it again
+    where tables or pictures of the folder have changed.
+    """
+    from cellseg.pipeline.report import write_report
+
+    click.echo(write_report(results))
 
 
 @main.command()

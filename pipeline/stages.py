@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
@@ -16,6 +16,7 @@ from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.plan import ImageReport, Plan, plan
+from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import schema
@@ -65,6 +66,7 @@ class Run:
             yield from self._follow(outcome)
         self._gather()
         self._write_run("done")
+        self._write_report()
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that no earlier run has finished."""
@@ -231,6 +233,14 @@ class Run:
         self.cells = self.plan.results.write_cells(
             places, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
         )
+
+    def _write_report(self) -> None:
+        """Write the page about the run, of what lies in its folder by now."""
+        if not self.plan.workflow.output.report:
+            self.plan.results.drop_report()  # that of an earlier run shows what is no longer so
+        elif (problem := try_report(self.plan.results.folder)) is not None:
+            self.plan = replace(self.plan, remarks=(*self.plan.remarks, problem))
+            self._write_run("done")
 
     def _write_run(self, state: str) -> None:
         now = datetime.datetime.now(datetime.UTC)
