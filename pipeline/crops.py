@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -104,13 +105,39 @@ class CropImage:
 
 
 def open_sources(folder: Path) -> tuple[Workflow | None, dict[str, Field]]:
-    """Return the workflow of a results folder, and its images by name as far as they are there."""
+    """Return the workflow of a results folder, and its images by name as far as they are there.
+
+    Images are found even where the workflow is one of another version of cellseg.
+    """
+    path = folder / "workflow.toml"
     try:
-        workflow = read_workflow(folder / "workflow.toml")
-        found = find([Path(entry) for entry in workflow.images], workflow.pattern)
-    except UNREADABLE:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = find([Path(entry) for entry in raw["images"]], raw.get("pattern"))
+    except (*UNREADABLE, TypeError):
         return None, {}
+    try:
+        workflow = read_workflow(path)
+    except UNREADABLE:
+        workflow = None
     return workflow, {field.name: field for field in found.fields}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A picture of a cell.
+
+    Parameters
+    ----------
+    picture : uint8 (SIDE, SIDE, 3)
+    across : int
+        Px of the image that it is across.
+    of_overview : bool
+        Whether it is cut from the overview, as the image itself is gone.
+    """
+
+    picture: Picture
+    across: int
+    of_overview: bool
 
 
 class Crops:
@@ -140,18 +167,13 @@ class Crops:
             self.images[name] = CropImage(here, source, self.workflow, level)
         return self.images[name]
 
-    def cut(self, row: Mapping[str, Any]) -> tuple[Picture, int] | None:
-        """Return the picture of a cell, and how many px of the image it is across.
+    def cut(self, row: Mapping[str, Any]) -> Crop | None:
+        """Return the picture of a cell; None if neither image nor overview show it.
 
         Parameters
         ----------
         row : mapping
             Its row of the table.
-
-        Returns
-        -------
-        (uint8 (SIDE, SIDE, 3), int) or None
-            None if neither image nor overview show it.
         """
         try:
             image = self.image(row["image"])
@@ -163,7 +185,8 @@ class Crops:
             return None
         if grey is None:
             return None
-        return _outlined(grey, labels, row["label"]), max(box.shape)
+        picture = _outlined(grey, labels, row["label"])
+        return Crop(picture, max(box.shape), of_overview=image.image is None)
 
     def _background(
         self, image: CropImage, row: Mapping[str, Any], box: Box

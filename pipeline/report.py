@@ -32,7 +32,7 @@ from cellseg.pipeline.report_wells import (
     plates,
 )
 from cellseg.pipeline.report_words import grouped
-from cellseg.pipeline.results import DAMAGED, Results, batches, read_columns, read_table
+from cellseg.pipeline.results import DAMAGED, Results, read_columns, read_table
 
 PAGE = "cellseg.pipeline.report_page"
 SCRIPTS = ("base.js", "charts.js", "plates.js", "sections.js")
@@ -104,7 +104,7 @@ def document(results: Results) -> dict[str, Any]:
         "facts": facts(run, workflow),
         "workflow": text,
         "issues": grouped(reports, run.get("warnings") or (), str(run.get("state"))),
-        "images": images(results, reports, _places(results)),
+        "images": images(results, reports, _places(results, crops)),
         "names": [report["name"] for report in reports],
         "pixel_um": [(report.get("pixel_um") or (None, None))[-1] for report in reports],
         "plates": _plates(results, controls),
@@ -187,22 +187,15 @@ def _parsed(text: str) -> dict[str, Any]:
         return {}
 
 
-def _places(results: Results) -> dict[str, tuple[Any, Any, Any]]:
-    """Return plate, well and site of each image, as far as tables say it."""
+def _places(results: Results, crops: Crops) -> dict[str, tuple[Any, Any, Any]]:
+    """Return plate, well and site of each image, as far as its table or its file name says it."""
+    sources = crops.sources.items()
+    found = {name: (field.plate, field.well, field.site) for name, field in sources}
+    table = read_table(results.folder / "images.parquet")
     keys = ("image", "plate", "well", "site")
-    path = results.folder / "images.parquet"
-    if not path.is_file():
-        path = results.cells_path
-    if not path.is_file() or not set(keys) <= set(read_columns(path).names):
-        return {}
-    found: dict[str, tuple[Any, Any, Any]] = {}
-    for batch in batches(path, keys):
-        # Cells lie image by image: the first of each is enough.
-        names = batch["image"].dictionary_encode()
-        for code, name in enumerate(names.dictionary.to_pylist()):
-            if name not in found:
-                row = names.indices.index(code).as_py()
-                found[name] = tuple(batch[key][row].as_py() for key in keys[1:])
+    if table is not None and set(keys) <= set(table.column_names):
+        for name, *place in zip(*(table[key].to_pylist() for key in keys), strict=True):
+            found[name] = (place[0], place[1], place[2])
     return found
 
 
@@ -230,7 +223,7 @@ def _cell_pictures(
 ) -> dict[str, Any]:
     numbers = {report["name"]: n for n, report in enumerate(reports) if report["state"] == "done"}
     if not results.cells_path.is_file() or not numbers:
-        return {"kinds": [], "missing": 0}
+        return {"kinds": [], "missing": 0, "of_overviews": 0}
     names = read_columns(results.cells_path).names
     intensity = next((name for name in names if name.startswith("mean_")), None)
     return cell_pictures(crops, results.cells_path, intensity, numbers)

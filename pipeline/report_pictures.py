@@ -86,9 +86,10 @@ def cell_pictures(
     Returns
     -------
     dict
-        ``kinds``, and ``missing``, the number of cells that no picture could be had of.
+        ``kinds``; ``missing``, the number of cells that no picture could be had of; and how
+        many are cut ``of_overviews``.
     """
-    kinds, missing = [], 0
+    kinds, missing, of_overviews = [], 0, 0
     for kind, rows in choose(path, intensity).items():
         cells = []
         for row in rows:
@@ -96,11 +97,13 @@ def cell_pictures(
             if cut is None:
                 missing += 1
                 continue
-            own = {"src": data_uri(cut[0]), "image": numbers[row["image"]], "label": row["label"]}
-            cells.append(own | {"value": _value(kind, row), "across": cut[1]})
+            own = {"src": data_uri(cut.picture), "image": numbers[row["image"]]}
+            own |= {"label": row["label"], "value": _value(kind, row), "across": cut.across}
+            cells.append(own)
+            of_overviews += cut.of_overview
         if cells:
             kinds.append({"kind": kind, "why": WHY[kind], "cells": cells})
-    return {"kinds": kinds, "missing": missing}
+    return {"kinds": kinds, "missing": missing, "of_overviews": of_overviews}
 
 
 def _value(kind: str, row: Mapping[str, Any]) -> str:

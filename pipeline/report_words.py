@@ -19,7 +19,6 @@ ADVICE = (
         r"^no file of channel|lacks planes|missing in",
         "Look whether the microscope saved them elsewhere; `cellseg inspect` lists what was found.",
     ),
-    (r"left over", "`cellseg inspect` says of each file why it is part of no image."),
     (r"pixel sizes? |size of a pixel", "Set pixel_size_um in the workflow if you know better."),
     (
         r"weights were trained on \[normalise\]",
@@ -103,8 +102,8 @@ SEAMS = {
     "size": ("Size", "larger cells", "smaller cells"),
     "straight_edge": ("Straight edges", "straighter edges", "rounder edges"),
 }
-SURE, OFF = 0.001, 0.1
-"""Below which p, and from which distance to 1, a ratio is called off."""
+SURE, OFF, NEAR = 0.001, 0.1, 0.02
+"""Below which p, and from which distance to 1, a ratio is called off; and what is as good as 1."""
 
 
 def judged(name: str, ratio: float, p: float) -> str:

@@ -71,6 +71,7 @@ def test_a_run_writes_a_report_of_all_of_it(folder: Path) -> None:
     assert 'name = "threshold"' in found["workflow"]
     kinds = {kind["kind"]: kind["cells"] for kind in found["pictures"]["kinds"]}
     assert {"typical", "largest", "smallest"} <= set(kinds)
+    assert found["pictures"]["missing"] == found["pictures"]["of_overviews"] == 0
     assert len(found["overviews"]["shown"]) == 3
     assert all((folder / "out" / o["href"]).is_file() for o in found["overviews"]["shown"])
     table = pq.read_table(folder / "out" / "cells.parquet").to_pandas()
@@ -97,6 +98,7 @@ def test_a_report_is_made_again_from_the_folder_alone(folder: Path) -> None:
     found = shown(folder)
     # Without the images, cells are cut from the overviews.
     assert found["pictures"]["missing"] == 0
+    assert found["pictures"]["of_overviews"] > 10
     for overview in (folder / "out").rglob("overview.png"):
         overview.unlink()
     write_report(folder / "out")
@@ -129,7 +131,7 @@ def test_a_run_without_any_cell_has_a_report(folder: Path) -> None:
     assert cellseg("run", "w.toml").exit_code == 0
     found = shown(folder)
     assert found["cells"] == 0
-    assert found["pictures"] == {"kinds": [], "missing": 0}
+    assert found["pictures"] == {"kinds": [], "missing": 0, "of_overviews": 0}
     assert found["distributions"]["columns"] == []
 
 

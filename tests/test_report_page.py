@@ -27,7 +27,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of 30 images in tiles, two of them broken, with the tables of a plate."""
+    """The results of 30 images, two of them broken, with the tables of a plate."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "plate").mkdir()
     image, _ = cells(1, shape=(96, 100), count=8)
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for well in ("A02", "C05"):
         (folder / "plate" / f"x_{well}_s1_w1.tif").write_bytes(b"II*\0 no image")
     text = 'images = "plate"\n[model]\nname = "threshold"\nsmooth_px = 1.0\n'
-    (folder / "w.toml").write_text(text + "[tiling]\nsize = 64\nhalo = 24\n")
+    (folder / "w.toml").write_text(text)
     workflow = read_workflow(folder / "w.toml", ["output.report=false"], output=folder / "out")
     run(workflow, Config(device="cpu"))
     out = folder / "out"

@@ -18,8 +18,11 @@ const el = (tag, attributes, ...children) => fill(document.createElement(tag), a
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 /* Put children in the place of those that a node has; what is false or null is none. */
 const refill = (node, ...children) => { node.replaceChildren(); return fill(node, null, children); };
-const chart = (width, height, title, ...children) =>
+const drawing = (width, height, title, ...children) =>
   svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title }, ...children);
+const chart = (...all) => el("div", { class: "chart" }, drawing(...all));
+/* Text in which what stands between `backticks` is code. */
+const prose = (text) => String(text).split("`").map((part, i) => (i % 2 ? el("code", null, part) : part));
 
 function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";

@@ -2,7 +2,7 @@
 
 const KIND_COLOURS = { negative: "var(--negative)", positive: "var(--positive)", other: "var(--other)" };
 
-function histogram(column, gates, byKind) {
+function histogram(column, gates, byKind, log) {
   const W = 760, H = 280, L = 58, R = 14, T = 26, B = 46;
   const bins = column.counts[0].length;
   const total = (row) => row.reduce((a, b) => a + b, 0);
@@ -12,9 +12,11 @@ function histogram(column, gates, byKind) {
     : [{ name: "all", heights: all }];
   const top = Math.max(...series.flatMap((s) => s.heights), 1e-9);
   const x = (v) => L + ((v - column.low) / (column.high - column.low)) * (W - L - R);
-  const y = (v) => H - B - (v / top) * (H - T - B);
+  const high = (v) => (log ? Math.log10(1 + v) / Math.log10(1 + top) : v / top);
+  const y = (v) => H - B - high(v) * (H - T - B);
+  const marks = log ? [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6].filter((v) => v <= top) : ticks(0, top, 4);
   const at = (b) => column.low + (b * (column.high - column.low)) / bins;
-  const nodes = ticks(0, top, 4).map((v) => [svg("line", { class: "grid", x1: L, x2: W - R, y1: y(v), y2: y(v) }),
+  const nodes = marks.map((v) => [svg("line", { class: "grid", x1: L, x2: W - R, y1: y(v), y2: y(v) }),
     svg("text", { x: L - 8, y: y(v) + 4, "text-anchor": "end" }, number(v))]);
   for (const one of series) {
     if (one.name === "all") {
@@ -32,7 +34,7 @@ function histogram(column, gates, byKind) {
   nodes.push(svg("line", { class: "axis", x1: L, x2: W - R, y1: H - B, y2: H - B }),
     ticks(column.low, column.high, 7).map((v) => svg("text", { x: x(v), y: H - B + 16, "text-anchor": "middle" }, number(v))),
     svg("text", { class: "strong", x: (L + W - R) / 2, y: H - 8, "text-anchor": "middle" }, column.name),
-    svg("text", { x: L - 8, y: 12, "text-anchor": "end" }, kinds.length ? "% of each" : "cells"));
+    svg("text", { x: 4, y: 12 }, kinds.length ? "% of each" : "cells"));
   gates.forEach(([name, gate], i) => {
     const place = Math.min(Math.max(x(gate.threshold), L), W - R), right = place > W * 0.7;
     const inside = gate.threshold >= column.low && gate.threshold <= column.high;

@@ -90,13 +90,13 @@ function plateSection() {
         nodes.push(svg("text", { x: x + S / 2 - 2, y: y + S / 2 + 4, "text-anchor": "middle", style: `fill:${light ? "#000" : "#fff"};font-size:17px;font-weight:700;pointer-events:none` }, w[5] === "negative" ? "−" : "+"));
       }
     }
-    const drawing = chart(W, H, `Plate ${plate.name || ""}: ${columnName(column)} of each well; move with the arrow keys`, nodes);
-    drawing.setAttribute("tabindex", "0");
-    drawing.removeAttribute("width");
-    drawing.removeAttribute("height");
-    moveWithKeys(drawing, cellsOf, plate, say, (i) => filterImages(found.wells[i][3], plate.name));
+    const map = drawing(W, H, `Plate ${plate.name || ""}: ${columnName(column)} of each well; move with the arrow keys`, nodes);
+    map.setAttribute("tabindex", "0");
+    map.removeAttribute("width");
+    map.removeAttribute("height");
+    moveWithKeys(map, cellsOf, plate, say, (i) => filterImages(found.wells[i][3], plate.name));
     const name = plate.name || (found.plates.length > 1 ? `Plate ${p + 1}` : "");
-    return el("figure", { class: found.plates.length > 3 ? "many" : null }, name && el("figcaption", null, name), drawing);
+    return el("figure", { class: found.plates.length > 3 ? "many" : null }, name && el("figcaption", null, name), el("div", { class: "chart" }, map));
   }
 
   section("plates", "Plates", found.plates.length > 1 ? "All plates share one scale." : null,
@@ -105,12 +105,12 @@ function plateSection() {
   fillSecond();
 }
 
-function moveWithKeys(drawing, wells, plate, say, open) {
+function moveWithKeys(map, wells, plate, say, open) {
   let at = null;
   const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
   const leave = () => { if (at) wells.get(at)[0].classList.remove("cursor"); hideHint(); };
-  drawing.addEventListener("blur", leave);
-  drawing.addEventListener("keydown", (event) => {
+  map.addEventListener("blur", leave);
+  map.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && at) open(wells.get(at)[1]);
     const step = steps[event.key];
     if (!step) return;

@@ -9,7 +9,7 @@ function head() {
     el("div", { class: "tiles" }, tile(number(data.cells), "cells"), tile(number(data.done), data.done === 1 ? "image done" : "images done"),
       data.failed ? tile(number(data.failed), data.failed === 1 ? "image failed" : "images failed", "alarm") : null,
       data.plates ? tile(number(data.plates.wells.length), plates > 1 ? `wells on ${plates} plates` : "wells") : null,
-      data.done ? tile(number(data.cells / data.done, 3), "cells an image") : null, tile(data.took, "took"))]);
+      data.done > 1 ? tile(number(data.cells / data.done, 3), "cells an image") : null, tile(data.took, "took"))]);
 }
 
 function imageLinks(images, total) {
@@ -22,8 +22,8 @@ function imageLinks(images, total) {
 function issueSection() {
   const words = { failed: "failed", warning: "warning", note: "note" };
   const list = data.issues.map((issue) => el("li", { class: `issue ${issue.level}` },
-    el("span", { class: `badge ${issue.level}` }, words[issue.level] + (issue.count > 1 ? `, ${count(issue.count, "image")}` : "")), " ", issue.text,
-    issue.advice && el("div", { class: "todo small" }, issue.advice), issue.images.length > 0 && imageLinks(issue.images, issue.count)));
+    el("span", { class: `badge ${issue.level}` }, words[issue.level] + (issue.count > 1 ? `, ${count(issue.count, "image")}` : "")), " ", prose(issue.text),
+    issue.advice && el("div", { class: "todo small" }, prose(issue.advice)), issue.images.length > 0 && imageLinks(issue.images, issue.count)));
   section("issues", "What to look at", null, list.length ? el("ul", { class: "issues" }, list)
     : el("p", { class: "fine" }, data.cells ? "Nothing is wrong as far as cellseg can tell: every image is done and none has a warning." : "No image has a warning."));
 }
@@ -39,6 +39,7 @@ function distributionSection() {
   const kinds = found.columns[0].counts.filter((_, i) => found.columns.some((c) => c.counts[i].some((v) => v))).length > 1;
   const apart = el("input", { type: "checkbox", onchange: () => draw(what.value) });
   apart.checked = kinds;
+  const log = el("input", { type: "checkbox", onchange: () => draw(what.value) });
   const [label, what] = select("Measurement", found.columns.map((c) => [c.name, c.name]), draw);
   what.id = "distribution-what";
   const sparks = el("div", { class: "sparks" }, found.columns.slice(0, 36).map((c) =>
@@ -46,7 +47,7 @@ function distributionSection() {
   function draw(name) {
     const column = found.columns.find((c) => c.name === name);
     const gates = Object.entries(data.gates || {}).filter(([, gate]) => gate.column === name && Number.isFinite(gate.threshold));
-    refill(drawn, histogram(column, gates, apart.checked));
+    refill(drawn, histogram(column, gates, apart.checked, log.checked));
     const beyond = [column.below && `${number(column.below)} below`, column.above && `${number(column.above)} above`].filter(Boolean).join(" and ");
     words.textContent = `${count(column.number, "cell")}; median ${number(column.median)}, mean ${number(column.mean)}, from ${number(column.least)} to ${number(column.most)} ${unit(name)}`
       + (beyond ? `; ${beyond} what is shown.` : ".");
@@ -57,7 +58,7 @@ function distributionSection() {
     for (const button of sparks.children) button.setAttribute("aria-pressed", String(button.dataset.name === name));
   }
   section("distributions", "Distributions", found.read < found.rows ? `Counted over ${number(found.read)} of ${number(found.rows)} cells, spread evenly over the table.` : "Over all cells of the run.",
-    el("div", { class: "bar" }, label, kinds && el("label", { class: "tick" }, apart, "controls apart")), drawn, words, table, found.columns.length > 1 && sparks);
+    el("div", { class: "bar" }, label, kinds && el("label", { class: "tick" }, apart, "controls apart"), el("label", { class: "tick" }, log, "logarithmic height")), drawn, words, table, found.columns.length > 1 && sparks);
   shownDistribution = (name) => { what.value = name; draw(name); };
   const first = found.columns.find((c) => c.name === "area_um2") || found.columns[0];
   shownDistribution(first.name);
@@ -75,6 +76,7 @@ function pictureSection() {
         el("img", { src: cell.src, width: 168, height: 168, loading: "lazy", alt: `Cell ${cell.label} of ${data.names[cell.image]}, ${cell.value}` }),
         el("figcaption", null, el("b", null, cell.value), el("br"), imageLink(cell.image), " ", el("span", { class: "nowrap" }, `label ${cell.label}`), el("br"), across(cell)))))]),
     !kinds.length && absent(data.cells ? "No pictures: neither the images nor the overviews could be read." : "No cells were found."),
+    found.of_overviews > 0 && absent(`${count(found.of_overviews, "picture")} cut from overviews, as the images are no longer there: other cells are outlined in yellow too.`),
     found.missing > 0 && kinds.length > 0 && absent(`${count(found.missing, "cell")} could not be shown: image and overview are gone.`));
 }
 const imageLink = (n) => el("a", { href: `#image-${n}`, onclick: (event) => { event.preventDefault(); goToImage(n); } }, data.names[n]);
@@ -118,7 +120,7 @@ function imageSection() {
     const n = row[columns.length], cell = {
       state: (v) => el("td", null, el("span", { class: `badge ${v === "done" && row[place.notes] ? "warning" : v}` }, v)),
       image: (v) => el("td", null, v, " ", thumbs.has(n) ? el("a", { href: `#overview-${n}`, class: "small" }, "picture") : row[place.picture] && el("a", { href: row[place.picture], class: "small" }, "picture")),
-      cells: (v) => el("td", { class: "n" }, v === null ? "-" : [el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: `width:${(100 * v) / most}%` })), number(v)]),
+      cells: (v) => el("td", { class: "n" }, v === null ? "-" : [el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: `width:${(100 * v) / most}%` })), el("span", { class: "figure" }, number(v))]),
       seconds: (v) => el("td", { class: "n" }, number(v, 3)),
       notes: (v) => el("td", { class: "words" }, v),
     };
