@@ -16,9 +16,9 @@ from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.settings import Percentile
 from cellseg.pipeline.assembled import open_field
-from cellseg.pipeline.image import Image
+from cellseg.pipeline.image import Image, open_image
 from cellseg.pipeline.inputs import Inputs
-from cellseg.pipeline.overview import GAMMA, OUTLINE, outlines
+from cellseg.pipeline.overview import GAMMA, LARGEST, OUTLINE, outlines
 from cellseg.pipeline.pictures import Picture, read_picture, resized
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field, find
@@ -34,7 +34,8 @@ AROUND, LEAST_PX = 1.7, 40
 """A crop shows so many times the longer side of its cell, and at least so many px."""
 OTHERS = (96, 150, 190)
 """Colour of the outlines of the cells around the one that is shown."""
-UNREADABLE = (CellsegError, *DAMAGED)
+UNREADABLE = (CellsegError, *DAMAGED, IndexError)
+"""What reading results raises of which a part is gone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,7 @@ class CropImage:
 
     @cached_property
     def plane(self) -> Box:
-        """All of a plane."""
-        from cellseg.pipeline.image import open_image
-
+        """All of a plane, as the labels have it."""
         height, width = open_image(self.here.labels.layer_paths[0]).pixels.shape[3:]
         return Box(0, 0, height, width)
 
@@ -100,8 +99,13 @@ class CropImage:
 
     @cached_property
     def overview(self) -> Picture:
-        """The picture of all of it, its caption too."""
-        return read_picture(self.here.overview_path)
+        """The picture of all of it; without its caption, where the labels say where that begins."""
+        whole = read_picture(self.here.overview_path)
+        try:
+            height, width = (-(-side // overview_step(self.plane)) for side in self.plane.shape)
+        except UNREADABLE:
+            return whole
+        return whole[:height, :width]
 
 
 def open_sources(folder: Path) -> tuple[Workflow | None, dict[str, Field]]:
@@ -181,7 +185,7 @@ class Crops:
             layer = row["layer"] - 1
             labels = image.here.labels.read(row["t"], row["z"], box, layer=layer)
             grey = self._background(image, row, box)
-        except (*UNREADABLE, AttributeError):
+        except UNREADABLE:
             return None
         if grey is None:
             return None
@@ -207,8 +211,6 @@ class Crops:
 
 def overview_step(plane: Box) -> int:
     """Return the px of a plane for each px of its overview."""
-    from cellseg.pipeline.overview import LARGEST
-
     level = 0
     while max(plane.shape) >> level > LARGEST:
         level += 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellseg.pipeline.chosen_cells import choose
-from cellseg.pipeline.crops import UNREADABLE, Crops, overview_step
+from cellseg.pipeline.crops import UNREADABLE, Crops
 from cellseg.pipeline.pictures import data_uri, thumbnail
 from cellseg.pipeline.report_run import picture_link
 
@@ -42,12 +42,8 @@ def overviews(crops: Crops, reports: Sequence[Mapping[str, Any]]) -> dict[str, A
     size = 0
     for number in chosen:
         try:
-            image = crops.image(reports[number]["name"])
-            height, width = image.plane.shape
-            step = overview_step(image.plane)
-            # What is under it is its caption.
-            picture = thumbnail(image.overview[: -(-height // step), : -(-width // step)], side)
-        except (*UNREADABLE, IndexError):
+            picture = thumbnail(crops.image(reports[number]["name"]).overview, side)
+        except UNREADABLE:
             continue
         src = data_uri(picture)
         size += len(src)

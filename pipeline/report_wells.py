@@ -25,11 +25,17 @@ OTHER = KINDS.index("other")
 
 
 def control_of(controls: Mapping[str, Any], plate: str | None, well: str | None) -> int:
-    """Return the place in `KINDS` of a well; a pattern with a plate is for that plate alone."""
+    """Return the place in `KINDS` of a well; a pattern with a plate is for that plate alone.
+
+    The number of a well may be written as 1 or 01.
+    """
     for number, kind in enumerate(KINDS[:OTHER]):
         for pattern in controls.get(kind) or ():
             on, _, name = str(pattern).rpartition("/")
-            if fnmatchcase(well or "", name) and (not on or fnmatchcase(plate or "", on)):
+            if on and not fnmatchcase(plate or "", on):
+                continue
+            at = place((well or "").upper())
+            if fnmatchcase(well or "", name) or (at is not None and at == place(name.upper())):
                 return number
     return OTHER
 

@@ -99,6 +99,11 @@ def test_a_report_is_made_again_from_the_folder_alone(folder: Path) -> None:
     # Without the images, cells are cut from the overviews.
     assert found["pictures"]["missing"] == 0
     assert found["pictures"]["of_overviews"] > 10
+    for labels in (folder / "out").rglob("labels.zarr"):
+        labels.rename(labels.with_name("gone"))
+    write_report(folder / "out")
+    assert len(shown(folder)["overviews"]["shown"]) == 3
+    assert shown(folder)["pictures"]["kinds"] == []
     for overview in (folder / "out").rglob("overview.png"):
         overview.unlink()
     write_report(folder / "out")
@@ -254,6 +259,7 @@ def test_wells_are_controls_by_name_glob_or_plate() -> None:
         2,
     ]
     assert control_of(controls, "p2", "C01") == 1
+    assert control_of({"positive": ["a3"]}, "p1", "A03") == 1
     assert control_of({}, None, "A01") == 2
 
 

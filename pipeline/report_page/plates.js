@@ -26,7 +26,7 @@ function plateSection() {
   }
   const bases = [...new Set(found.columns.map((c) => c.base))];
   const drawn = el("div", { class: "plates" }), legend = el("div", { class: "legend" }), table = el("div");
-  const title = el("p", { class: "small soft", "aria-live": "polite" });
+  const howto = el("p", { class: "small soft howto" }, "Hover or use the arrow keys for numbers; a click lists the images of a well.");
   const options = (base) => found.columns.filter((c) => c.base === base).map((c) => [columnName(c), aggregateName(c)]);
   const [whatLabel, what] = select("Measurement", bases.map((b) => [b, BASES[b] || b]), fillSecond);
   const [howLabel, how] = select("Over the cells of a well", [], draw);
@@ -56,7 +56,6 @@ function plateSection() {
       kinds.has("positive") && el("span", null, el("span", { class: "marks" }, "+"), "positive control"),
       el("span", null, el("i", { class: "swatch", style: "border:1px solid var(--line)" }), "no image"),
       known.length < column.values.length && el("span", null, el("i", { class: "swatch", style: "background:var(--line)" }), "not known"));
-    title.textContent = `Hover or use the arrow keys for numbers; a click lists the images of a well.`;
     table.replaceChildren(numbers(`wells_${label}`, ["plate", "well", "images", "control", label],
       () => found.wells.map((w, i) => [found.plates[w[0]].name, w[3], w[4], w[5] === "other" ? "" : w[5], column.values[i]])));
   }
@@ -100,7 +99,7 @@ function plateSection() {
   }
 
   section("plates", "Plates", found.plates.length > 1 ? "All plates share one scale." : null,
-    el("div", { class: "bar" }, whatLabel, howLabel), drawn, legend, title, table,
+    el("div", { class: "bar" }, whatLabel, howLabel), drawn, legend, howto, table,
     found.left_out > 0 && el("p", { class: "small soft" }, `${count(found.left_out, "more column")} would make this page too large; see wells.parquet.`));
   fillSecond();
 }

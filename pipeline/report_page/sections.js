@@ -213,11 +213,12 @@ function controlSection() {
   const rows = data.controls;
   if (!rows || !rows.length) return;
   const words = (z) => z === null || z === undefined ? "not known" : z >= 0.5 ? "excellent" : z > 0 ? "usable" : "controls overlap";
+  const shown = rows.filter((row) => Number.isFinite(row.z_prime)).slice(0, 12);
   const kind = { excellent: "done", usable: "warning", "controls overlap": "failed", "not known": "note" };
   const columns = ["plate", "measurement", "z_prime", "ssmd", "negative_mean", "negative_std", "negative_wells", "positive_mean", "positive_std", "positive_wells"];
   section("controls", "Controls", "How clearly each measurement separates positive from negative control wells. Z' of 0.5 or more is an excellent assay (Zhang et al. 1999); SSMD is the difference of the means in units of their spread. The clearest first.",
-    el("div", { class: "scroll" }, el("table", null, el("thead", null, el("tr", null, ["plate", "measurement", "Z'", "", "SSMD", "negative", "positive"].map((name, i) => el("th", { class: [2, 4, 5, 6].includes(i) ? "n" : null }, name)))),
-      el("tbody", null, rows.slice(0, 20).map((row) => el("tr", null, el("td", null, row.plate), el("td", null, row.measurement), el("td", { class: "n" }, number(row.z_prime, 3)),
+    !shown.length && absent("Not known: it takes two wells or more of each kind."), shown.length > 0 && el("div", { class: "scroll" }, el("table", null, el("thead", null, el("tr", null, ["plate", "measurement", "Z'", "", "SSMD", "negative", "positive"].map((name, i) => el("th", { class: [2, 4, 5, 6].includes(i) ? "n" : null }, name)))),
+      el("tbody", null, shown.map((row) => el("tr", null, el("td", null, row.plate), el("td", null, row.measurement), el("td", { class: "n" }, number(row.z_prime, 3)),
         el("td", null, el("span", { class: `badge ${kind[words(row.z_prime)]}` }, words(row.z_prime))), el("td", { class: "n" }, number(row.ssmd, 3)),
         el("td", { class: "n" }, `${number(row.negative_mean)} ± ${number(row.negative_std, 2)}`), el("td", { class: "n" }, `${number(row.positive_mean)} ± ${number(row.positive_std, 2)}`)))))),
     numbers("controls", columns, () => rows.map((row) => columns.map((name) => row[name] ?? null))));
