@@ -51,7 +51,7 @@ function plateSection() {
     const label = columnName(column), kinds = new Set(found.wells.map((w) => w[5]));
     refill(legend, el("span", { class: "scale" }, el("span", { id: "plate-low" }, number(low)),
       el("span", { class: "ramp", style: `background:linear-gradient(to right,${scale.join(",")})` }), el("span", { id: "plate-high" }, number(high)),
-      el("b", null, label), unit(column.base)),
+      el("b", null, label), column.score ? null : unit(column.base)),
       kinds.has("negative") && el("span", null, el("span", { class: "marks" }, "−"), "negative control"),
       kinds.has("positive") && el("span", null, el("span", { class: "marks" }, "+"), "positive control"),
       el("span", null, el("i", { class: "swatch", style: "border:1px solid var(--line)" }), "no image"),

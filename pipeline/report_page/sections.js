@@ -251,7 +251,9 @@ seamSection();
 stageSection();
 runSection();
 document.getElementById("foot").textContent = "Made by cellseg from the files of this folder; complete in itself, and nothing of it is fetched from elsewhere. Links to full pictures work where the page lies beside them.";
-addEventListener("hashchange", () => { const n = /^#image-(\d+)$/.exec(location.hash); if (n) goToImage(Number(n[1])); });
+const followHash = () => { const n = /^#image-(\d+)$/.exec(location.hash); if (n) goToImage(Number(n[1])); };
+addEventListener("hashchange", followHash);
+followHash();
 const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
   if (entry.isIntersecting) for (const link of contents.querySelectorAll("a")) link.classList.toggle("here", link.hash === `#${entry.target.id}`);
 }), { rootMargin: "-10% 0px -80% 0px" });
