@@ -24,6 +24,7 @@ from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field, find
 from cellseg.pipeline.results import DAMAGED, ImageResults, Results
 from cellseg.pipeline.sampling import sample_windows
+from cellseg.pipeline.source import Shape
 from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.workflow import Workflow, read_workflow
@@ -78,10 +79,19 @@ class CropImage:
         return Inputs.of(entries, self.image.channels, self.image.source, numbering).first
 
     @cached_property
+    def shape(self) -> Shape:
+        """Shape of the labels, (T, 1, Z, Y, X)."""
+        shape: Shape = open_image(self.here.labels.layer_paths[0]).pixels.shape
+        return shape
+
+    @property
     def plane(self) -> Box:
-        """All of a plane, as the labels have it."""
-        height, width = open_image(self.here.labels.layer_paths[0]).pixels.shape[3:]
-        return Box(0, 0, height, width)
+        """All of a plane."""
+        return Box(0, 0, *self.shape[3:])
+
+    def in_overview(self, t: int, z: int) -> bool:
+        """Whether the overview shows this plane."""
+        return (t, z) == (0, self.shape[2] // 2)
 
     @lru_cache(maxsize=4)  # noqa: B019 - the image lives as long as the report is made
     def contrast(self, t: int, z: int) -> Normalisation:
@@ -198,9 +208,7 @@ class Crops:
         """Return the pixels of a box: of the image, else of its overview, grey or coloured."""
         if image.image is not None:
             return image.grey(row["t"], row["z"], box)
-        report = self.reports[row["image"]]
-        shape = report.get("shape")
-        if row["t"] or (row["z"] and (shape is None or row["z"] != shape[2] // 2)):
+        if not image.in_overview(row["t"], row["z"]):
             return None
         step = overview_step(image.plane)
         part = image.overview[

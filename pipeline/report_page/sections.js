@@ -155,7 +155,7 @@ function overviewSection() {
   }
   const wide = shown.length === 1 ? "min(100%, 800px)" : shown.length === 2 ? "420px" : shown.length <= 6 ? "300px" : "220px";
   section("overviews", "Overviews", `Cells outlined in yellow.${shown.length < of ? ` ${number(shown.length)} of ${number(of)}: those with warnings, and others spread over the run.` : ""}`,
-    el("div", { class: shown.length === 1 ? "gallery single" : "gallery", style: `--wide:${wide}` }, shown.map((each) => el("figure", { id: `overview-${each.image}` },
+    el("div", { class: shown.length === 1 ? "gallery single" : "gallery", style: `--wide:${wide}` }, shown.map((each) => el("figure", { id: `overview-${each.image}`, style: `max-width:${Math.max(4 * each.width, 200)}px` },
       el("a", { href: each.href }, el("img", { src: each.src, width: each.width, height: each.height, loading: "lazy", alt: `Overview of ${data.names[each.image]}` })),
       el("figcaption", null, imageLink(each.image))))));
 }
