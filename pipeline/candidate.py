@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellseg.models import Instances
 from cellseg.pipeline.tiles import FAR, Box, Grid
 
-SEAMS = ("interior", "resolved", "joined", "cut_by_image")
+SEAMS = ("interior", "resolved", "joined", "cut_by_image", "edited")
 """What became of a cell, by code: only one tile could see it; several could, or it was
 predicted again; joined from pieces; only one tile could see it, at the edge of the image."""
 INTERIOR, RESOLVED, JOINED, CUT_BY_IMAGE = range(4)

@@ -120,8 +120,7 @@ def run(
     _follow(going)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
-    for note in set(going.plan.remarks) - set(planned.remarks):
-        click.echo(f"  note: {note}", err=True)
+    _print_late_notes(going, planned)
     if result.failed:
         ctx.exit(1)
 
@@ -196,6 +195,13 @@ def _follow(going: Run) -> None:
             if report is not None and report.state == "failed":
                 line = f"failed: {report.reason}"
             show(step.tiles, f"{step.image} {step.stage}".rstrip(), line)
+
+
+def _print_late_notes(going: Run, planned: Plan) -> None:
+    """Say what turned out to be odd after all images were done."""
+    for note in going.plan.remarks:
+        if note not in planned.remarks:
+            click.echo(f"  note: {note}", err=True)
 
 
 def _print_summary(result: Result, seconds: float) -> None:
@@ -304,6 +310,74 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
     for side, names_left in (("LABELS", found.unpaired_labels), ("TRUTH", found.unpaired_truth)):
         for name in names_left[:SOME]:
             click.echo(f"  only in {side}: {name}", err=True)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Set a key of [measure], [gates], [controls] or [output], or pixel_size_um; may be"
+    " repeated. All else stays as RESULTS/workflow.toml has it.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Corrected label images, called as the images are: a file, a folder or other results."
+    " They take the place of those in RESULTS; ids stay.",
+)
+@click.option("--workers", type=int, help="Processes that measure.")
+@config_option
+@click.pass_context
+def measure(
+    ctx: click.Context,
+    results: Path,
+    overrides: tuple[str, ...],
+    *,
+    labels: Path | None,
+    workers: int | None,
+    config_path: Path | None,
+) -> None:
+    """Measure the cells of RESULTS again, as its label images show them now.
+
+    Other measurements, channels or gates, or labels that were corrected in napari or
+    elsewhere: tables, pictures and report are written anew. Nothing is segmented, and
+    `cellseg run` keeps the corrected labels.
+
+    Exit code 1: some images could not be measured again; their rows are as before.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.remeasure import RunAgain
+
+    going = RunAgain(results, read_config(config_path, workers=workers), overrides, labels)
+    images, planned = len(going.kept), going.plan
+    click.echo(f"{images} image{'s' * (images != 1)} to measure in {results}")
+    with progress("images", images) as show:
+        for step in going.steps():
+            show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
+    result = going.result()
+    _print_summary(result, time.time() - going.started.timestamp())
+    _print_late_notes(going, planned)
+    if going.unmeasured:
+        ctx.exit(1)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+def status(results: Path, *, as_json: bool) -> None:
+    """Print how far the run of RESULTS is: done, running, failed and why, time left.
+
+    From any terminal or machine that sees the folder.
+    """
+    import json
+
+    from cellseg.pipeline.status import read_status
+
+    found = read_status(results)
+    click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
 
 
 @main.command(help=HELP)

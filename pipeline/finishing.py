@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linked import clear_image, link_pixels
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.overview import overview
 from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
 from cellseg.pipeline.region_report import region_facts, region_notes
@@ -57,9 +58,9 @@ def finish(job: Job, _unit: int) -> None:
         times, _, depth, *_ = scene.shape
         here.labels.finish(times, depth)
     here.labels.rescale(scene.labels_voxel_um)
-    if not here.cells_done(keys.cells):
+    if job.again or not here.cells_done(keys.cells):
         paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
-        columns = schema(scene.workflow.measure.groups, scene.measured)
+        columns = schema(scene.workflow.measure, scene.measured)
         facts = _facts(job, paths)
         here.overview_path.unlink(missing_ok=True)
         tables = (rows for path in paths for rows in row_groups(path))
@@ -73,7 +74,7 @@ def finish(job: Job, _unit: int) -> None:
 
 def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     """Return what ``run.json`` says of an image beside its table."""
-    counts = seam_counts(job.scene, schema((), ()).empty_table())
+    counts = seam_counts(job.scene, schema(Measure(groups=()), ()).empty_table())
     areas = area_counts(np.zeros(0, np.int64))
     for path in paths:
         for rows in row_groups(path, AUDITED):
@@ -93,6 +94,7 @@ def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
         notes = region_notes(scene.region, scene.survey)
     return {
         "links": links,
+        "labels_state": job.labels_state,
         "background_tiles": background,
         "seams": audit.document,
         "seams_text": audit.text,

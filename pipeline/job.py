@@ -44,6 +44,8 @@ ROUTE = (
 )
 """All stages, in order; before the last, where a plate takes copies of the images, ``frame`` and
 ``copy``."""
+AGAIN = ("scan", "order", "measure", "finish")
+"""The stages where the cells of label images that are there are measured again."""
 TOGETHER = 64
 """Planes that are one unit of ``match``, ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
@@ -60,10 +62,14 @@ class Job:
     scene : Scene
         The image, prepared.
     results : Results
+    again : bool
+        Whether cells are taken from the label images that are there and measured, nothing else:
+        see `cellseg.pipeline.rescan`.
     """
 
     scene: Scene
     results: Results
+    again: bool = False
 
     @cached_property
     def here(self) -> ImageResults:
@@ -73,12 +79,23 @@ class Job:
     @cached_property
     def keys(self) -> Keys:
         """What identifies the outcome of each stage."""
-        return Keys.of(self.scene)
+        return Keys.of(self.scene, self.here.labels.key() if self.again else None)
+
+    @property
+    def labels_state(self) -> str | None:
+        """What tells one state of the label images from another that a person has made of it."""
+        if not self.again:
+            return None
+        return digest(self.keys.labels, self.here.labels.state())
 
     @cached_property
     def work(self) -> Unfinished:
         """What the stages hand to each other."""
-        return Unfinished(self.here.folder, self.keys)
+        keys = self.keys
+        if self.again:
+            state = self.labels_state
+            keys = Keys(keys.tiles, digest(state), digest(state, keys.cells))
+        return Unfinished(self.here.folder, keys)
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -107,6 +124,14 @@ class Job:
         first = plane * len(self.scene.grid)
         return lru_cache(maxsize=HELD)(lambda position: self.work.read_tile(first + position))
 
+    def start_labels(self, layers: int) -> None:
+        """Begin the label images; 0 layers where their number is not known yet."""
+        scene = self.scene
+        times, _, depth, height, width = scene.shape
+        levels = level_count(scene.source.path) if scene.place.beside_image else None
+        shape = times, depth, height, width
+        self.here.labels.start(self.keys.labels, shape, scene.labels_voxel_um, layers, levels)
+
     def units(self, stage: str) -> int:
         """Return how many units a stage has; of ``measure``, once the cells are in order."""
         planes = self.scene.planes
@@ -114,6 +139,7 @@ class Job:
             "segment": lambda: self.scene.tiles,
             "complete": lambda: planes * len(self.blocks),
             "decide": lambda: planes * len(self.decided_blocks),
+            "scan": lambda: self.units("paint"),
             "match": lambda: self.units("paint"),
             "share": lambda: self.units("paint"),
             "paint": lambda: -(-planes // self.together) * len(self.regions),
@@ -195,6 +221,8 @@ class Job:
 
     def complete(self) -> bool:
         """Whether nothing is left to do."""
+        if self.again and self.here.facts_or_none().get("labels_state") != self.labels_state:
+            return False
         here, pictured = self.here, not self.scene.workflow.output.overview
         pictured = pictured or here.overview_path.is_file()
         painted = here.labels.key() == self.keys.labels
@@ -233,6 +261,8 @@ class Job:
 
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""
+        if self.again:
+            return AGAIN
         stages = self._route()
         if self.copying and not self.copied.claimed(self.image_key):
             self.work.restart("frame")

@@ -29,11 +29,11 @@ class Keys:
     cells: str
 
     @classmethod
-    def of(cls, scene: Scene) -> Keys:
-        """Derive each stage's key from the one before."""
+    def of(cls, scene: Scene, labels: str | None = None) -> Keys:
+        """Derive each stage's key from the one before; with `labels`, from those that are there."""
         workflow = scene.workflow
         region = () if scene.region is None else (scene.region.identity,)
-        labels = digest(scene.key, workflow.stitch, *region, *_linking(scene))
+        labels = labels or digest(scene.key, workflow.stitch, *region, *_linking(scene))
         source = scene.source
         named = source.name, source.plate, source.well, source.site, scene.channels
         cells = digest(labels, workflow.measure, scene.voxel_um, *named)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import zarr
 from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage
 from cellseg.pipeline.pyramid import Pyramid, Shape
+from cellseg.pipeline.source import stamp
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
 
@@ -68,6 +70,18 @@ class LabelStore:
     def layer_paths(self) -> list[Path]:
         """The label images, in order."""
         return [self.path / layer_name(layer) for layer in range(self.layers)]
+
+    def state(self) -> str:
+        """Return what tells one state of the pixels from another, whoever wrote them.
+
+        Names, sizes and times of change of the files of the full resolution.
+        """
+        digest = blake2b(digest_size=8)
+        for image in self.layer_paths:
+            for path in sorted((image / "0").rglob("*")):
+                if path.is_file():
+                    digest.update(repr((str(path.relative_to(self.path)), *stamp(path))).encode())
+        return digest.hexdigest()
 
     def _images(self) -> list[Pyramid]:
         return [Pyramid(path) for path in self.layer_paths]

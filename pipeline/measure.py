@@ -8,6 +8,7 @@ the last bit: neither the window nor the other cells in it change anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
 from cellseg.pipeline.edges import perimeter, straight_edge
-from cellseg.pipeline.patch import Columns, Integers, Patch
+from cellseg.pipeline.measure_settings import Measure
+from cellseg.pipeline.patch import Columns, Integers, Near, Patch
 
-__all__ = ["MEASUREMENTS", "Columns", "Patch", "column_types", "empty", "measure"]
+__all__ = ["MEASUREMENTS", "Columns", "Group", "Patch", "column_types", "empty", "measure", "reach"]
 
 NOWHERE = np.iinfo(np.int64).max // 8  # beyond any column, and safe to double
 
@@ -86,10 +88,32 @@ def intensity(patch: Patch) -> Columns:
     return columns
 
 
-MEASUREMENTS: dict[str, Callable[[Patch], Columns]] = {
-    "shape": shape,
-    "intensity": intensity,
+@dataclass(frozen=True)
+class Group:
+    """An entry of `MEASUREMENTS`: a group of columns.
+
+    Parameters
+    ----------
+    measure : callable
+        From the cells of a window to columns, each an array (N,).
+    reach : callable
+        From the settings to the px around a cell that its values follow from; by default
+        none but the cell's own.
+    """
+
+    measure: Callable[[Patch], Columns]
+    reach: Callable[[Measure], int] = lambda _: 0
+
+
+MEASUREMENTS: dict[str, Group] = {
+    "shape": Group(shape),
+    "intensity": Group(intensity),
 }
+
+
+def reach(settings: Measure) -> int:
+    """Return how many px around a cell the chosen groups need to see."""
+    return max((MEASUREMENTS[group].reach(settings) for group in settings.groups), default=0)
 
 
 def measure(
@@ -98,9 +122,11 @@ def measure(
     ids: Sequence[int] | NDArray[Any],
     channels: Sequence[str],
     *,
-    groups: Sequence[str] = ("shape", "intensity"),
+    settings: Measure | None = None,
     pixel_um: tuple[float, float] | None = None,
     origin: tuple[int, int] = (0, 0),
+    occupied: NDArray[np.bool_] | None = None,
+    near: Near | None = None,
 ) -> Columns:
     """Measure the cells `ids` of one window.
 
@@ -115,12 +141,17 @@ def measure(
         Labels to measure, in the order of the rows wanted.
     channels : sequence of C str
         Names for the columns.
-    groups : sequence of str
-        Keys of `MEASUREMENTS`, in the order of the columns wanted.
+    settings : Measure, optional
+        The groups wanted, keys of `MEASUREMENTS`, in the order of their columns, and how
+        they are measured.
     pixel_um : (float, float), optional
         Height and width of a pixel in um; unknown by default.
     origin : (int, int)
         Row and column in the plane of the window's first pixel.
+    occupied : bool (H, W), optional
+        Where any cell lies; by default where `labels` has one.
+    near : Near, optional
+        The centres of all cells of the plane; by default of those in `labels` alone.
 
     Returns
     -------
@@ -135,11 +166,14 @@ def measure(
     ValueError
         If shapes do not fit, or an id is repeated or not in the window.
     """
-    _check(labels, pixels, channels, groups)
-    patch = patch_of(labels, pixels, ids, channels, pixel_um, origin)
+    settings = settings or Measure()
+    _check(labels, pixels, channels, settings.groups)
+    patch = patch_of(
+        labels, pixels, ids, channels, settings, pixel_um, origin, occupied=occupied, near=near
+    )
     columns = position(patch)
-    for group in groups:
-        columns |= MEASUREMENTS[group](patch)
+    for group in settings.groups:
+        columns |= MEASUREMENTS[group].measure(patch)
     return columns
 
 
@@ -148,23 +182,28 @@ def patch_of(
     pixels: NDArray[Any],
     ids: Sequence[int] | NDArray[Any],
     channels: Sequence[str],
+    settings: Measure,
     pixel_um: tuple[float, float] | None = None,
     origin: tuple[int, int] = (0, 0),
+    **context: Any,
 ) -> Patch:
     """Return the cells `ids` of one window as their pixels; see `measure`."""
     found = _find(labels, np.asarray(ids))
-    return Patch(len(ids), *found, pixels, tuple(channels), pixel_um, origin)
+    if context.get("occupied") is None:
+        context["occupied"] = labels > 0
+    about = tuple(channels), pixel_um, origin, settings
+    return Patch(len(ids), *found, pixels, *about, **context)
 
 
-def empty(groups: Sequence[str], channels: Sequence[str]) -> Columns:
+def empty(settings: Measure, channels: Sequence[str]) -> Columns:
     """Return the columns of `measure` for an image without cells: names, dtypes, length 0."""
     pixels = np.zeros((len(channels), 1, 1), np.uint8)
-    return measure(np.zeros((1, 1), np.uint32), pixels, [], channels, groups=groups)
+    return measure(np.zeros((1, 1), np.uint32), pixels, [], channels, settings=settings)
 
 
-def column_types(groups: Sequence[str], channels: Sequence[str]) -> dict[str, np.dtype[Any]]:
+def column_types(settings: Measure, channels: Sequence[str]) -> dict[str, np.dtype[Any]]:
     """Return the name and dtype of each column that `measure` gives, in order."""
-    return {name: values.dtype for name, values in empty(groups, channels).items()}
+    return {name: values.dtype for name, values in empty(settings, channels).items()}
 
 
 def _check(

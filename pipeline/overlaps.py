@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.layers import layers_of
-from cellseg.models.meeting import meeting, shared_pixels
+from cellseg.models.meeting import meeting, shared_pixels, spread
 from cellseg.pipeline.candidate import Candidates, Mask
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.paint import overlapping_part
@@ -120,13 +120,12 @@ class Overlaps:
         parts = [Overlaps.none(), *parts]
         return Overlaps(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
-    def take(self, chosen: slice) -> Overlaps:
-        """Return consecutive cells."""
-        ends = np.concatenate([[0], np.cumsum(self.counts)])
-        start, stop, _ = chosen.indices(len(self))
-        stop = max(start, stop)
-        others = self.others[ends[start] : ends[stop]]
-        cells = slice(start, stop)
+    def take(self, chosen: slice | NDArray[np.intp]) -> Overlaps:
+        """Return the chosen cells."""
+        cells = np.arange(len(self))[chosen]
+        starts = np.cumsum(self.counts) - self.counts
+        owner, number = spread(self.counts[cells])
+        others = self.others[starts[cells][owner] + number]
         return Overlaps(self.layer[cells], self.covered[cells], self.counts[cells], others)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg.pipeline.measure_settings import Measure
+
 Columns = dict[str, NDArray[Any]]
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Near = Callable[[float, float], Floats]
+"""Gives the centres y, x (M, 2) in px of the plane of all of its cells, those measured too, whose y
+is at least the first number and less than the second, in any order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,14 @@ class Patch:
         Height and width of a pixel in um.
     origin : (int, int)
         Row and column in the plane of the window's first pixel.
+    settings : Measure
+        The workflow's `[measure]`.
+    occupied : bool (H, W)
+        Where any cell of the image lies, measured here or not, in whatever layer. The window
+        reaches as far around the cells as the chosen groups need (`Group.reach`), or to the edge
+        of the image: what is not in the window is not in the image.
+    near : Near or None
+        The centres of the cells of the plane; None: no other cells than these are there.
     """
 
     count: int
@@ -44,6 +58,9 @@ class Patch:
     channels: tuple[str, ...]
     pixel_um: tuple[float, float] | None = None
     origin: tuple[int, int] = (0, 0)
+    settings: Measure = field(default_factory=Measure)
+    occupied: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+    near: Near | None = None
 
     def total(self, values: NDArray[Any]) -> Floats:
         """Sum `values` (P,) over each cell's pixels; float64 (N,), exact for sums below 2**53."""

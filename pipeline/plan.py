@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +55,14 @@ class ImageReport:
     reason: str | None = None
     traceback: str | None = None
     place: Place | None = None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> ImageReport:
+        """Return what a line of ``run.json`` says, of whatever version."""
+        known = {each.name for each in fields(cls)}
+        about = {name: value for name, value in document.items() if name in known}
+        about["warnings"] = tuple(about.get("warnings", ()))
+        return cls(**about | {"place": Place.read(document)})
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def plan(
     CellsegError
         If inputs are missing, or settings do not fit each other or the images.
     """
-    column_types(workflow.measure.groups, ())  # names a group that is not known
+    column_types(workflow.measure, ())  # names a group that is not known
     model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
     overlap = overlap_of(workflow, segmenter)

@@ -96,6 +96,26 @@ class Results:
         self.report_path.unlink(missing_ok=True)
 
     @property
+    def progress_path(self) -> Path:
+        """How far the run is, while it runs."""
+        return self.folder / "progress.json"
+
+    def write_progress(self, document: Mapping[str, Any]) -> None:
+        """Write how far the run is."""
+        write_json(self.progress_path, document)
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """Return how far the run is; None if it has not said so yet."""
+        try:
+            return dict(json.loads(self.progress_path.read_text(encoding="utf-8")))
+        except (*DAMAGED, TypeError):
+            return None
+
+    def clear_progress(self) -> None:
+        """Remove what a run has said of how far it is."""
+        self.progress_path.unlink(missing_ok=True)
+
+    @property
     def diameter_path(self) -> Path:
         """The estimated diameter of the cells."""
         return self.folder / "diameter.json"
@@ -268,6 +288,10 @@ class ImageResults:
         """Return what was written with the table."""
         return dict(json.loads(self._metadata()[FACTS.encode()]))
 
+    def facts_or_none(self) -> Facts:
+        """Return what was written with the table; nothing where there is none."""
+        return self.facts() if FACTS.encode() in self._metadata() else {}
+
     def count_cells(self) -> int:
         """Return the number of rows in the table."""
         return int(pq.read_metadata(self.cells_path).num_rows)
@@ -277,6 +301,16 @@ class ImageResults:
         with pq.ParquetFile(self.cells_path) as file:
             for batch in file.iter_batches(length, columns=list(columns)):
                 yield pa.Table.from_batches([batch])
+
+    def rows_of(self, first: int, last: int, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of the rows with labels from `first` to before `last`, ascending.
+
+        No rows where there is no table.
+        """
+        if not self.cells_path.is_file():
+            return pa.table({name: [] for name in columns})
+        wanted = [("label", ">=", first), ("label", "<", last)]
+        return pq.read_table(self.cells_path, columns=list(columns), filters=wanted)
 
     def write_overview(self, picture: NDArray[np.uint8], caption: str) -> None:
         """Write the picture (H, W, 3), and a line or more of text under it."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.pipeline.measure import MEASUREMENTS, measure, patch_of
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.patch import Columns, Floats, Patch
 from cellseg.pipeline.voxel import Voxel
 
@@ -29,7 +30,7 @@ def measure_solid(
     ids: NDArray[np.integer],
     channels: Sequence[str],
     *,
-    groups: Sequence[str] = ("shape", "intensity"),
+    settings: Measure | None = None,
     voxel_um: Voxel | None = None,
     origin: Origin = (0, 0, 0),
 ) -> Columns:
@@ -44,8 +45,9 @@ def measure_solid(
     ids : (N,)
         Labels to measure, in the order of the rows wanted; each has a voxel.
     channels : sequence of C str
-    groups : sequence of str
-        Keys of `cellseg.pipeline.measure.MEASUREMENTS`.
+    settings : Measure, optional
+        The groups wanted, keys of `cellseg.pipeline.measure.MEASUREMENTS`, and how they are
+        measured.
     voxel_um : (z, y, x), optional
         Size of a voxel in um; unknown by default.
     origin : (z, y, x)
@@ -57,19 +59,21 @@ def measure_solid(
         The columns of `cellseg.pipeline.measure.measure`, and ``z_px, z_um, planes,
         volume_px, volume_um3, surface_um2``; NaN where the size of a voxel is unknown.
     """
+    settings = settings or Measure()
     depth, height, width = labels.shape
     # One plane below the other, as in one tall image: sums over voxels need no more.
     tall = patch_of(
-        labels.reshape(-1, width), pixels.reshape(len(pixels), -1, width), ids, channels
+        labels.reshape(-1, width), pixels.reshape(len(pixels), -1, width), ids, channels, settings
     )
     z, y = np.divmod(tall.y, height)
     sections = np.bincount(tall.index * depth + z, minlength=tall.count * depth)
     sections = sections.reshape(-1, depth)
-    own = [group for group in groups if group not in OVER_VOXELS]
-    columns = _on_largest(labels, pixels, ids, channels, sections, own, voxel_um, origin)
-    for group in groups:
+    own = tuple(group for group in settings.groups if group not in OVER_VOXELS)
+    flat = settings.model_copy(update={"groups": own})
+    columns = _on_largest(labels, pixels, ids, channels, sections, flat, voxel_um, origin)
+    for group in settings.groups:
         if group in OVER_VOXELS:
-            columns |= MEASUREMENTS[group](tall)
+            columns |= MEASUREMENTS[group].measure(tall)
     size = voxel_um or (np.nan,) * 3
     for name, along, start, side in zip("zyx", (z, y, tall.x), origin, size, strict=True):
         columns[f"{name}_px"] = tall.total(along + start) / tall.area
@@ -88,7 +92,7 @@ def _on_largest(
     ids: NDArray[np.integer],
     channels: Sequence[str],
     sections: NDArray[np.int64],
-    groups: Sequence[str],
+    settings: Measure,
     voxel_um: Voxel | None,
     origin: Origin,
 ) -> Columns:
@@ -102,7 +106,7 @@ def _on_largest(
             pixels[:, z],
             ids[there],
             channels,
-            groups=groups,
+            settings=settings,
             pixel_um=voxel_um[1:] if voxel_um else None,
             origin=origin[1:],
         )

@@ -12,13 +12,16 @@ from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
 from cellseg.pipeline.config import Config
+from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.status import Heartbeat
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
 from cellseg.pipeline.workflow import Workflow
@@ -47,6 +50,7 @@ class Run:
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
         self.cells = 0
+        self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
 
     def steps(self) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
@@ -56,17 +60,25 @@ class Run:
         CellsegError
             If the diameter of the cells is to be estimated and cannot be.
         """
+        self.plan.results.clear_progress()
         self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
+        for step in self._steps():
+            self.heartbeat.beat(step, self.reports.values())
+            yield step
+        self._gather()
+        self._write_run("done")
+        self._write_report()
+        self.plan.results.clear_progress()
+
+    def _steps(self) -> Iterator[Progress]:
+        """Compute what is not complete yet."""
         if self.plan.undecided:
             self.tasks.append(EstimateDiameter(self.plan.scenes))
         else:
             yield from self._queue_images()
         for outcome in execute(self.tasks, self.config):
             yield from self._follow(outcome)
-        self._gather()
-        self._write_run("done")
-        self._write_report()
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that no earlier run has finished."""
@@ -116,22 +128,26 @@ class Run:
             mine = [scene for scene in self.plan.scenes if scene.place.plate == place]
             written.start(str(scene.place.group) for scene in mine if scene.name in done)
 
+    def _job(self, scene: Scene) -> Job:
+        """Return an image on its way."""
+        return Job(scene, self.plan.results)
+
     def _is_done(self, scene: Scene) -> bool:
         """Whether an earlier run has finished this image."""
-        return Job(scene, self.plan.results).complete()
+        return self._job(scene).complete()
 
     def _pass_over(self, scene: Scene) -> None:
         """Leave an image as an earlier run has finished it."""
-        job = Job(scene, self.plan.results)
+        job = self._job(scene)
         job.here.labels.rescale(scene.labels_voxel_um)
         self.tiles_done += scene.tiles
         job.work.clear()
         job.here.sweep()
 
-    def _advance(self, task: Prepare | Unit, result: Any) -> Progress | None:
+    def _advance(self, task: Prepare | TakeLabels | Unit, result: Any) -> Progress | None:
         """Queue what the result of a task makes possible."""
-        if isinstance(task, Prepare):
-            self._set_out(Job(result, self.plan.results))
+        if isinstance(task, Prepare | TakeLabels):
+            self._set_out(self._job(result))
             return None
         job, name = task.job, task.scene.name
         self._add_spent(name, result)
@@ -182,8 +198,7 @@ class Run:
     def _report(self, scene: Scene) -> Progress:
         """Note that an image is done."""
         here = self.plan.results.at(scene.place)
-        if scene.place.plate is not None:
-            self.plates[scene.place.plate].add(str(scene.place.group))
+        self._list_in_plate(scene)
         cells, facts = here.count_cells(), here.facts()
         where = "" if scene.region is None else " in the region"
         warnings = (*scene.source.notes, *(() if cells else (f"no cells were found{where}",)))
@@ -197,6 +212,11 @@ class Run:
             region=facts.get("region"),
             links=facts.get("links"),
         )
+
+    def _list_in_plate(self, scene: Scene) -> None:
+        """Have the plate in the results list an image."""
+        if scene.place.plate is not None:
+            self.plates[scene.place.plate].add(str(scene.place.group))
 
     def _settle(self, scene: Scene, state: Literal["done", "failed"], **how: Any) -> Progress:
         """Write down how it went with an image."""
@@ -227,11 +247,11 @@ class Run:
     def _gather(self) -> None:
         """Write the table of all images that are done."""
         workflow = self.plan.workflow
-        done = {report.name for report in self.ordered if report.state == "done"}
-        places = [scene.place for scene in self.plan.scenes if scene.name in done]
-        channels = self.plan.scenes[0].measured
+        done = [report for report in self.ordered if report.state == "done"]
+        places = [report.place or Place.of_image(report.name) for report in done]
+        channels = self.plan.scenes[0].measured if self.plan.scenes else ()
         self.cells = self.plan.results.write_cells(
-            places, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
+            places, schema(workflow.measure, channels).empty_table(), workflow.output.csv
         )
 
     def _write_report(self) -> None:
@@ -243,25 +263,28 @@ class Run:
             self._write_run("done")
 
     def _write_run(self, state: str) -> None:
+        self.plan.results.write_run(self._document(state))
+
+    def _document(self, state: str) -> dict[str, Any]:
+        """Return ``run.json``."""
         now = datetime.datetime.now(datetime.UTC)
         neural, diameter = "sha256" in self.plan.model, self.plan.diameter
         model = self.plan.model | ({"diameter": diameter.document} if diameter else {})
-        self.plan.results.write_run(
-            {
-                "state": state,
-                "started": self.started.isoformat(timespec="seconds"),
-                "seconds": round((now - self.started).total_seconds(), 3),
-                "versions": {name: importlib.metadata.version(name) for name in VERSIONS}
-                | {"python": platform.python_version()},
-                "machine": {"system": platform.platform(), "processor": platform.machine()},
-                "device": self.config.torch_device() if neural else "cpu",
-                "config": self.config.model_dump(mode="json"),
-                "model": model,
-                "warnings": self.plan.notes,
-                "cells": self.cells,
-                "images": [asdict(report) for report in self.ordered],
-            }
-        )
+        return {
+            "state": state,
+            "planned": len(self.plan.scenes) + len(self.plan.unreadable),
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round((now - self.started).total_seconds(), 3),
+            "versions": {name: importlib.metadata.version(name) for name in VERSIONS}
+            | {"python": platform.python_version()},
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "device": self.config.torch_device() if neural else "cpu",
+            "config": self.config.model_dump(mode="json"),
+            "model": model,
+            "warnings": self.plan.notes,
+            "cells": self.cells,
+            "images": [asdict(report) for report in self.ordered],
+        }
 
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from cellseg.pipeline.candidate import SEAMS
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.complete import around
 from cellseg.pipeline.labels import LabelStore
-from cellseg.pipeline.measure import Columns, column_types, measure
+from cellseg.pipeline.measure import Columns, column_types, measure, reach
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.overlaps import Overlaps
+from cellseg.pipeline.patch import Near
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
 
@@ -82,15 +84,20 @@ AUDITED = ("y_px", "x_px", "area_px", "straight_edge", "touches_edge")
 """What `seam_counts` needs."""
 
 
-def schema(groups: Sequence[str], channels: Sequence[str]) -> pa.Schema:
+def schema(settings: Measure, channels: Sequence[str]) -> pa.Schema:
     """Return the columns of a table and their types."""
-    measured = column_types(groups, channels)
+    measured = column_types(settings, channels)
     types = {name: pa.from_numpy_dtype(dtype) for name, dtype in measured.items()} | FIRST
     return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])
 
 
 def cell_table(
-    scene: Scene, cells: Cells, overlaps: Overlaps, first: int, labels: LabelStore
+    scene: Scene,
+    cells: Cells,
+    overlaps: Overlaps,
+    ids: NDArray[np.uint32],
+    labels: LabelStore,
+    near: Callable[[int], Near] | None = None,
 ) -> pa.Table:
     """Measure some of an image's cells.
 
@@ -99,27 +106,32 @@ def cell_table(
     scene : Scene
         The image.
     cells : Cells
-        With consecutive labels.
     overlaps : Overlaps
         How they overlap, each with any cell of the image.
-    first : int
-        The first one's label.
+    ids : uint32 (N,)
+        Their labels.
     labels : LabelStore
         The painted labels.
+    near : callable, optional
+        From a plane to what gives the centres of its cells.
 
     Returns
     -------
     Table
         One row for each cell, in order; `schema` names the columns.
     """
-    columns = schema(scene.workflow.measure.groups, scene.measured)
-    rows = [columns.empty_table()]
+    columns = schema(scene.workflow.measure, scene.measured)
+    rows, places = [columns.empty_table()], [np.zeros(0, np.intp)]
     for plane in np.unique(cells.plane).tolist():
         there = np.flatnonzero(cells.plane == plane)
-        own = slice(int(there[0]), int(there[-1]) + 1)
-        parts = cells.take(own), overlaps.take(own)
-        rows.append(_plane_table(scene, plane, *parts, first + own.start, labels).cast(columns))
-    return pa.concat_tables(rows)
+        parts = cells.take(there), overlaps.take(there), ids[there]
+        centres = None if near is None else near(plane)
+        rows.append(_plane_table(scene, plane, *parts, labels, centres).cast(columns))
+        places.append(there)
+    place = np.concatenate(places)
+    by_plane = pa.concat_tables(rows)
+    # Labels that were corrected need not go plane by plane.
+    return by_plane if (np.diff(place) > 0).all() else by_plane.take(np.argsort(place))
 
 
 def cells_of(scene: Scene, rows: pa.Table) -> Cells:
@@ -164,11 +176,17 @@ def seam_counts(scene: Scene, rows: pa.Table) -> SeamCounts:
 
 
 def _plane_table(
-    scene: Scene, plane: int, cells: Cells, overlaps: Overlaps, first: int, labels: LabelStore
+    scene: Scene,
+    plane: int,
+    cells: Cells,
+    overlaps: Overlaps,
+    ids: NDArray[np.uint32],
+    labels: LabelStore,
+    near: Near | None,
 ) -> pa.Table:
     """Return the rows of one plane."""
-    measured = _measured(scene, plane, cells, overlaps.layer, first, labels)
-    described = _described(scene, plane, cells, first) | overlapping_columns(overlaps)
+    measured = _measured(scene, plane, cells, overlaps.layer, ids, labels, near)
+    described = _described(scene, plane, cells, ids) | overlapping_columns(overlaps)
     columns = {name: pa.array(values) for name, values in (described | measured).items()}
     for name in ("y_um", "x_um", "area_um2"):
         columns[name] = pa.array(measured[name], from_pandas=True)
@@ -183,30 +201,37 @@ def _measured(
     plane: int,
     cells: Cells,
     layers: NDArray[np.uint16],
-    first: int,
+    ids: NDArray[np.uint32],
     labels: LabelStore,
+    near: Near | None,
 ) -> Columns:
     """Return what is measured on the cells of a plane, each in its own layer."""
     t, z = scene.plane(plane)
     channels, inputs = range(len(scene.channels)), scene.inputs
-    measured: Columns = {}
+    settings, measured = scene.workflow.measure, Columns()
+    around = reach(settings)
     for group in windows(cells):
-        window = _around(cells, group)
+        window = _around(cells, group).grow(around, scene.grid.plane)
         pixels = scene.image.read(t, z, window, channels)
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
         scene.check_finite(pixels, channels, where)
         pixels = inputs.measured(pixels)
+        painted = [labels.read(t, z, window, layer=layer) for layer in range(labels.layers)]
+        occupied = np.logical_or.reduce([layer > 0 for layer in painted])
         for layer in np.unique(layers[group]).tolist():
             alone = group[layers[group] == layer]
-            inner = _around(cells, alone)
+            inner = _around(cells, alone).grow(around, scene.grid.plane)
+            part = inner.within(window).slices
             found = measure(
-                labels.read(t, z, inner, layer=layer),
-                pixels[:, *inner.within(window).slices],
-                first + alone,
+                painted[layer][part],
+                pixels[:, *part],
+                ids[alone],
                 scene.measured,
-                groups=scene.workflow.measure.groups,
+                settings=settings,
                 pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
                 origin=(inner.y0, inner.x0),
+                occupied=occupied[part],
+                near=near,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values
@@ -218,7 +243,7 @@ def _around(cells: Cells, chosen: NDArray[np.intp]) -> Box:
     return around([Box(*box) for box in cells.boxes[chosen].tolist()])
 
 
-def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, Any]:
+def _described(scene: Scene, plane: int, cells: Cells, ids: NDArray[np.uint32]) -> dict[str, Any]:
     """Return the columns that are known without measuring."""
     t, z = scene.plane(plane)
     count = len(cells)
@@ -226,12 +251,12 @@ def _described(scene: Scene, plane: int, cells: Cells, first: int) -> dict[str, 
     starts = cells.boxes[:, [0, 1]] == 0
     return {
         **origin_columns(scene, count),
-        "label": np.arange(first, first + count, dtype=np.uint32),
+        "label": ids,
         "t": np.full(count, t, np.int32),
         "z": np.full(count, z, np.int32),
         **{name: cells.boxes[:, side] for side, name in enumerate(BOX)},
         "class": cells.classes,
-        "score": cells.scores,
+        "score": pa.array(cells.scores, from_pandas=True),
         "seam": np.array(SEAMS)[cells.seam].tolist(),
         "touches_edge": sides.any(axis=1) | starts.any(axis=1),
         "region": pa.array(region_names(scene, cells.centres), pa.string()),

@@ -10,10 +10,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.finishing import copy_regions, finish, frame
@@ -21,10 +23,10 @@ from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linking import link_image, match_region
 from cellseg.pipeline.memory import peak_mb, reset_peak
-from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.region import paint_region, share_region
+from cellseg.pipeline.rescan import order_scanned, scan_region
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD, Neighbours, complete, decide
 from cellseg.pipeline.table import (
@@ -116,7 +118,9 @@ def _decide_within(job: Job, plane: int, block: int, region: Interest) -> None:
 
 def order(job: Job, _unit: int) -> None:
     """Put all cells in the order of their labels, and begin the label images."""
-    for stage in ("match", "link", "share", "layer", "paint", "measure"):
+    if job.again:
+        return order_scanned(job)
+    for stage in ("match", "link", "share", "layer", "paint", "ids", "measure"):
         job.work.restart(stage)
     count = 0
     for number, cells in enumerate(runs(_in_order(job), Cells.none())):
@@ -124,18 +128,22 @@ def order(job: Job, _unit: int) -> None:
         count = number + 1
     if job.here.labels.key() != job.keys.labels:
         # How many layers there are where cells overlap, `layer` finds out.
-        _start_labels(job, 0 if job.overlapping else 1)
+        job.start_labels(0 if job.overlapping else 1)
     else:
+        _restore_ids(job)
         _restore_overlaps(job)
         if job.scene.tracked:
             restore_tracks(job, count)
     job.work.write_runs(count)
+    return None
 
 
 def link(job: Job, _unit: int) -> None:
     """Link the cells of planes to 3D cells, and follow cells over time."""
     job.work.restart("measure")
     facts: dict[str, Any] = link_image(job) if job.scene.linked else {"runs": 0}
+    if job.here.labels.key() == job.keys.labels:
+        _restore_ids(job)
     _restore_overlaps(job)
     if job.scene.tracked:
         runs = facts["runs"] if job.scene.linked else job.work.runs or 0
@@ -144,18 +152,17 @@ def link(job: Job, _unit: int) -> None:
     job.work.write_links(facts)
 
 
+def _restore_ids(job: Job) -> None:
+    """Write the labels of labels that are there, which corrections may have left gaps in."""
+    for number, rows in enumerate(job.here.cell_rows(("label",), RUN)):
+        job.work.write_ids(number, rows["label"].to_numpy().astype(np.uint32))
+
+
 def _restore_overlaps(job: Job) -> None:
     """Write how the cells of labels that are there overlap, as their table says."""
     if job.overlapping and job.here.labels.key() == job.keys.labels:
         rows = job.here.cell_rows(OVERLAPS, RUN)
         _write_overlaps(job, map(overlaps_of, rows))
-
-
-def _start_labels(job: Job, layers: int) -> None:
-    times, _, depth, height, width = job.scene.shape
-    shape = times, depth, height, width
-    levels = level_count(job.scene.source.path) if job.scene.place.beside_image else None
-    job.here.labels.start(job.keys.labels, shape, job.scene.labels_voxel_um, layers, levels)
 
 
 def _write_overlaps(job: Job, parts: Iterator[Overlaps]) -> int:
@@ -198,7 +205,7 @@ def _of_one_tile(job: Job, plane: int) -> Cells:
 def layer(job: Job, _unit: int) -> None:
     """Give every cell a layer in which it meets no other, and begin the label images."""
     job.work.restart("paint")
-    _start_labels(job, _write_overlaps(job, _overlaps(job)))
+    job.start_labels(_write_overlaps(job, _overlaps(job)))
     job.work.mark("layer", 0)
 
 
@@ -229,24 +236,34 @@ def _overlaps_by_time(job: Job) -> Iterator[Overlaps]:
 
 def measure_run(job: Job, unit: int) -> None:
     """Measure the cells of a run."""
-    labels, first = job.here.labels.painted(job.keys.labels), 1 + unit * RUN
+    labels = job.here.labels.painted(job.keys.labels)
 
     def overlaps(cells: Cells | Volumes) -> Overlaps:
-        return job.work.read_overlaps(unit) if job.overlapping else Overlaps.none(len(cells))
+        known = job.overlapping or job.again
+        return job.work.read_overlaps(unit) if known else Overlaps.none(len(cells))
 
     if job.scene.linked:
         volumes = job.work.read_volumes(unit)
-        rows = volume_table(job.scene, volumes, overlaps(volumes), first, labels)
+        rows = volume_table(job.scene, volumes, overlaps(volumes), _ids(job, unit, volumes), labels)
     else:
         cells = job.work.read_run(unit)
-        rows = cell_table(job.scene, cells, overlaps(cells), first, labels)
+        rows = cell_table(job.scene, cells, overlaps(cells), _ids(job, unit, cells), labels)
     if job.scene.tracked:
         rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
 
 
+def _ids(job: Job, unit: int, cells: Cells | Volumes) -> NDArray[np.uint32]:
+    """Return the labels of the cells of a run."""
+    if (known := job.work.read_ids(unit)) is not None:
+        return known
+    first = 1 + unit * RUN
+    return np.arange(first, first + len(cells), dtype=np.uint32)
+
+
 STAGES: dict[str, Callable[[Job, int], None]] = {
     "segment": segment,
+    "scan": scan_region,
     "complete": complete_block,
     "decide": decide_block,
     "order": order,
@@ -311,4 +328,4 @@ class Unit:
         return spent
 
 
-Work = EstimateDiameter | Prepare | Unit
+Work = EstimateDiameter | Prepare | TakeLabels | Unit

@@ -29,6 +29,7 @@ from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
+from cellseg.pipeline.scan import Scan
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.track import Tracks, arrays_of
@@ -235,6 +236,27 @@ class Unfinished:
     def read_tracks(self, number: int) -> Tracks:
         """Return the tracks of the cells of a run."""
         return Tracks(**_read(self._path("tracks", number)))
+
+    def write_ids(self, number: int, labels: NDArray[np.uint32]) -> None:
+        """Write the labels of the cells of a run, where they need not be consecutive."""
+        _write(self._path("ids", number), {"labels": labels})
+
+    def read_ids(self, number: int) -> NDArray[np.uint32] | None:
+        """Return the labels of the cells of a run; None where they are consecutive."""
+        path = self._path("ids", number)
+        return _read(path)["labels"] if path.is_file() else None
+
+    def write_scan(self, unit: int, scan: Scan) -> None:
+        """Write what the label images hold in some regions."""
+        _write(self._path("scan", unit), scan.to_arrays())
+
+    def read_scan(self, unit: int) -> Scan:
+        """Return what the label images hold in some regions."""
+        return Scan.from_arrays(_read(self._path("scan", unit)))
+
+    def read_scanned_labels(self, unit: int) -> NDArray[np.int64]:
+        """Return the labels that the label images hold in some regions."""
+        return _read(self._path("scan", unit), ["labels"])["labels"]
 
     def write_runs(self, count: int) -> None:
         """Note that all runs are written."""

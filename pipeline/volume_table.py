@@ -34,27 +34,30 @@ DECIDED_VOLUMES = ("t", "z_px", "y_px", "x_px", *BOX_3D, "volume_px", "class", "
 
 
 def volume_table(
-    scene: Scene, volumes: Volumes, overlaps: Overlaps, first: int, labels: LabelStore
+    scene: Scene,
+    volumes: Volumes,
+    overlaps: Overlaps,
+    ids: NDArray[np.uint32],
+    labels: LabelStore,
 ) -> pa.Table:
     """Measure some of an image's 3D cells.
 
     Parameters
     ----------
-    scene, overlaps, first, labels
+    scene, overlaps, ids, labels
         See `cellseg.pipeline.table.cell_table`.
     volumes : Volumes
-        With consecutive labels.
 
     Returns
     -------
     Table
         One row for each cell, in order; `cellseg.pipeline.table.schema` names the columns.
     """
-    columns = schema(scene.workflow.measure.groups, scene.measured)
+    columns = schema(scene.workflow.measure, scene.measured)
     if not len(volumes):
         return columns.empty_table()
-    measured = _measured(scene, volumes, overlaps.layer, first, labels)
-    described = _described(scene, volumes, measured, first) | overlapping_columns(overlaps)
+    measured = _measured(scene, volumes, overlaps.layer, ids, labels)
+    described = _described(scene, volumes, measured, ids) | overlapping_columns(overlaps)
     rows = {name: pa.array(values) for name, values in (measured | described).items()}
     for name, kind in FIRST.items():
         if kind == pa.float64():
@@ -79,7 +82,11 @@ def volumes_of(rows: pa.Table) -> Volumes:
 
 
 def _measured(
-    scene: Scene, volumes: Volumes, layers: NDArray[np.uint16], first: int, labels: LabelStore
+    scene: Scene,
+    volumes: Volumes,
+    layers: NDArray[np.uint16],
+    ids: NDArray[np.uint32],
+    labels: LabelStore,
 ) -> Columns:
     """Return what is measured on the cells, each in its own layer."""
     measured: Columns = {}
@@ -95,9 +102,9 @@ def _measured(
             found = measure_solid(
                 np.stack(painted),
                 pixels,
-                first + alone,
+                ids[alone],
                 scene.measured,
-                groups=scene.workflow.measure.groups,
+                settings=scene.workflow.measure,
                 voxel_um=scene.voxel_um,
                 origin=(low, window.y0, window.x0),
             )
@@ -139,7 +146,9 @@ def close_together(volumes: Volumes) -> Iterator[NDArray[np.intp]]:
             yield np.sort(group)
 
 
-def _described(scene: Scene, volumes: Volumes, measured: Columns, first: int) -> dict[str, Any]:
+def _described(
+    scene: Scene, volumes: Volumes, measured: Columns, ids: NDArray[np.uint32]
+) -> dict[str, Any]:
     """Return the columns that are known without measuring."""
     count, depth = len(volumes), scene.shape[2]
     boxes = dict(zip(BOX_3D, volumes.boxes.T, strict=True))
@@ -147,12 +156,12 @@ def _described(scene: Scene, volumes: Volumes, measured: Columns, first: int) ->
     at_side = (low == 0).any(axis=1) | (high == scene.grid.plane.shape).any(axis=1)
     return {
         **origin_columns(scene, count),
-        "label": np.arange(first, first + count, dtype=np.uint32),
+        "label": ids,
         "t": volumes.t,
         "z": np.rint(measured["z_px"]).astype(np.int32),
         **{name: boxes[name] for name in (*BOX, "z0_px", "z1_px")},
         "class": volumes.classes,
-        "score": volumes.scores,
+        "score": pa.array(volumes.scores, from_pandas=True),
         "seam": np.array(SEAMS)[volumes.seam].tolist(),
         "touches_edge": at_side,
         "region": pa.array(region_names(scene, volumes.centres[:, 1:]), pa.string()),

@@ -31,11 +31,11 @@ from cellseg.models.settings import (
     Unchanged,
 )
 from cellseg.pipeline.link_settings import Link, Track
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.region_settings import Region
 from cellseg.pipeline.settings import Table, absolute, check, read_with
 
 __all__ = [
-    "Measure",
     "Output",
     "Region",
     "Stitch",
@@ -184,14 +184,6 @@ class Stitch(Frozen):
         description="Largest side of the window in which a cell larger than the halo is"
         " predicted again, in px as the model sees them; beyond it its pieces are joined."
         " Default: what a tile reads, so that it costs no more memory.",
-    )
-
-
-class Measure(Frozen):
-    """`[measure]`: the columns of the cell table beside position, area and score."""
-
-    groups: tuple[str, ...] = Field(
-        default=("shape", "intensity"), description="Groups of columns to measure."
     )
 
 

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from cellseg.pipeline.audit import Audit, Ratio, SeamCounts
 from cellseg.pipeline.measure import measure
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.tiles import Box, Grid
 
 SIDE, SIZE, HALO = 900, 256, 64
@@ -52,7 +53,7 @@ def cells_of(labels: Labels) -> Cells:
     """Return what the audit takes of each cell."""
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     ids = np.unique(labels[labels > 0])
-    found = measure(labels, np.zeros((0, *labels.shape)), ids, [], groups=[])
+    found = measure(labels, np.zeros((0, *labels.shape)), ids, [], settings=Measure(groups=()))
     centres = np.stack([found["y_px"], found["x_px"]], axis=1)
     return centres, found["area_px"], found["straight_edge"], np.isin(ids, edge)
 

@@ -12,9 +12,18 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.measure import MEASUREMENTS, Columns, Patch, column_types, empty, measure
+from cellseg.pipeline.measure import (
+    MEASUREMENTS,
+    Columns,
+    Group,
+    Patch,
+    column_types,
+    empty,
+    measure,
+)
+from cellseg.pipeline.measure_settings import Measure
 
-GROUPS = ("shape", "intensity")
+BOTH = Measure(groups=("shape", "intensity"))
 POSITION = ["y_px", "x_px", "y_um", "x_um", "area_px", "area_um2", "straight_edge"]
 SHAPE = ["perimeter_px", "major_axis_px", "minor_axis_px", "eccentricity", "solidity"]
 IN_SKIMAGE = {
@@ -69,7 +78,7 @@ def same(a: Columns, b: Columns, names: list[str] | None = None) -> None:
 def test_agrees_with_scikit_image(case: Case) -> None:
     labels, pixels = case
     ids = ids_in(labels)
-    got = measure(labels, pixels, ids, ["a", "b"], groups=GROUPS)
+    got = measure(labels, pixels, ids, ["a", "b"], settings=BOTH)
     assert all(len(values) == len(ids) for values in got.values())
     if len(ids) == 0:
         return
@@ -105,7 +114,9 @@ def longest_edge(mask: NDArray[np.bool_]) -> int:
 def test_straight_edge_is_the_longest_run_over_the_diameter(case: Case) -> None:
     labels, _ = case
     ids = ids_in(labels)
-    got = measure(labels, np.zeros((0, *labels.shape)), ids, [], groups=[])["straight_edge"]
+    got = measure(labels, np.zeros((0, *labels.shape)), ids, [], settings=Measure(groups=()))[
+        "straight_edge"
+    ]
     expected = [
         longest_edge(labels == i) / math.sqrt((labels == i).sum() * 4 / math.pi) for i in ids
     ]
@@ -120,7 +131,7 @@ def test_the_window_and_the_other_cells_change_no_bit(
     labels, pixels = case
     rng = np.random.default_rng(seed)
     ids = ids_in(labels)
-    whole = measure(labels, pixels, ids, ["a", "b"], groups=GROUPS, pixel_um=(0.3, 0.7))
+    whole = measure(labels, pixels, ids, ["a", "b"], settings=BOTH, pixel_um=(0.3, 0.7))
     top, bottom, left, right = pad
     margins = ((top, bottom), (left, right))
     for row, id_ in enumerate(ids[:3]):
@@ -132,7 +143,7 @@ def test_the_window_and_the_other_cells_change_no_bit(
             np.pad(pixels, ((0, 0), *margins), constant_values=7),
             [int(id_)],
             ["a", "b"],
-            groups=GROUPS,
+            settings=BOTH,
             pixel_um=(0.3, 0.7),
             origin=(-top, -left),
         )
@@ -146,8 +157,8 @@ def test_order_of_ids_is_the_order_of_rows(case: Case, random: Any) -> None:
     ids = ids_in(labels)
     order = list(range(len(ids)))
     random.shuffle(order)
-    straight = measure(labels, pixels, ids, ["a", "b"], groups=GROUPS)
-    shuffled = measure(labels, pixels, ids[order], ["a", "b"], groups=GROUPS)
+    straight = measure(labels, pixels, ids, ["a", "b"], settings=BOTH)
+    shuffled = measure(labels, pixels, ids[order], ["a", "b"], settings=BOTH)
     same(shuffled, {name: values[order] for name, values in straight.items()})
 
 
@@ -226,8 +237,8 @@ def test_pixel_size_changes_um_columns_only() -> None:
 def test_columns_are_the_same_with_and_without_cells(channels: list[str]) -> None:
     pixels = np.zeros((len(channels), 3, 3), np.uint16)
     full = measure(np.ones((3, 3), np.uint32), pixels, [1], channels)
-    none = empty(GROUPS, channels)
-    assert {name: values.dtype for name, values in none.items()} == column_types(GROUPS, channels)
+    none = empty(BOTH, channels)
+    assert {name: values.dtype for name, values in none.items()} == column_types(BOTH, channels)
     assert list(full) == list(none)
     assert all(len(values) == 0 for values in none.values())
     assert [v.dtype for v in full.values()] == [v.dtype for v in none.values()]
@@ -269,7 +280,13 @@ def test_degenerate_cells(
 @pytest.mark.parametrize("value", [np.uint16(0), np.uint16(65535), np.float64(0.1)])
 def test_constant_intensity_has_no_deviation(value: Any) -> None:
     labels = disc(20)
-    got = measure(labels, np.full((1, *labels.shape), value), [1], ["0"], groups=["intensity"])
+    got = measure(
+        labels,
+        np.full((1, *labels.shape), value),
+        [1],
+        ["0"],
+        settings=Measure(groups=("intensity",)),
+    )
     assert got["std_0"][0] == 0
     assert got["min_0"][0] == got["max_0"][0] == float(value)
     assert got["mean_0"][0] == pytest.approx(float(value), rel=1e-12)
@@ -285,7 +302,9 @@ def test_sums_do_not_overflow() -> None:
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_a_long_thin_cell_keeps_its_short_axis(width: int) -> None:
     labels = np.ones((width, 20_000), np.uint32)
-    got = measure(labels, np.zeros((0, *labels.shape)), [1], [], groups=["shape"])
+    got = measure(
+        labels, np.zeros((0, *labels.shape)), [1], [], settings=Measure(groups=("shape",))
+    )
     for axis, side in (("minor_axis_px", width), ("major_axis_px", 20_000)):
         assert got[axis][0] == pytest.approx(4 * math.sqrt((side**2 - 1) / 12), rel=1e-12)
 
@@ -295,19 +314,21 @@ def test_a_group_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) -
         values = patch.intensity(0)
         return {"spread": patch.greatest(values) - patch.least(values)}
 
-    monkeypatch.setitem(MEASUREMENTS, "spread", spread)
+    monkeypatch.setitem(MEASUREMENTS, "spread", Group(spread))
     pixels = np.array([[[1, 5, 9, 2]]], np.uint8)
-    got = measure(np.array([[4, 4, 7, 7]]), pixels, [7, 4], ["0"], groups=["spread"])
+    got = measure(
+        np.array([[4, 4, 7, 7]]), pixels, [7, 4], ["0"], settings=Measure(groups=("spread",))
+    )
     assert got["spread"].tolist() == [7, 4]
-    assert list(empty(["spread"], ["0"])) == [*POSITION, "spread"]
+    assert list(empty(Measure(groups=("spread",)), ["0"])) == [*POSITION, "spread"]
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
     labels, pixels = np.ones((2, 2), np.uint32), np.zeros((1, 2, 2))
     with pytest.raises(CellsegError, match=r"\[measure\] groups: .*Did you mean shape\?"):
-        measure(labels, pixels, [1], ["0"], groups=["shapes"])
+        measure(labels, pixels, [1], ["0"], settings=Measure(groups=("shapes",)))
     with pytest.raises(CellsegError, match='"DAPI" names 2 channels'):
-        empty(GROUPS, ["DAPI", "DAPI"])
+        empty(BOTH, ["DAPI", "DAPI"])
     for ids in ([2], [1, 1], [0]):
         with pytest.raises(ValueError, match="repeated or not among"):
             measure(labels, pixels, ids, ["0"])

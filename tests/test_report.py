@@ -112,6 +112,17 @@ def test_a_report_is_made_again_from_the_folder_alone(folder: Path) -> None:
     assert found["pictures"]["missing"] > 10
 
 
+def test_measuring_again_makes_the_report_anew(folder: Path) -> None:
+    cellseg("run", "w.toml")
+    again = cellseg("measure", "out", "--set", 'measure.groups=["shape"]')
+    assert again.exit_code == 0, again.output
+    assert "  report    out/report.html" in again.output
+    names = {column["name"] for column in shown(folder)["distributions"]["columns"]}
+    assert "solidity" in names
+    assert "mean_w1" not in names
+    assert any(stage["name"] == "segment" for stage in shown(folder)["stages"])
+
+
 def test_failures_come_first_each_reason_once_and_with_what_to_do(folder: Path) -> None:
     for well in ("C01", "C02"):
         (folder / "plate" / f"x_{well}_s1_w1.tif").write_bytes(b"II*\0 no image")

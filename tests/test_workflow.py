@@ -21,8 +21,8 @@ from cellseg.models.settings import (
     ThresholdSettings,
     Unchanged,
 )
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.workflow import (
-    Measure,
     Output,
     Stitch,
     Tiling,
