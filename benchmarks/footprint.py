@@ -83,7 +83,11 @@ class Footprint:
 
 
 def _peak(process: psutil.Process) -> int:
-    """Return the largest resident memory a process ever had, or has now where no kernel tells."""
+    """Return the largest resident memory a process had, or has now where no kernel tells.
+
+    cellseg has the kernel forget it when a stage begins, so that it must be asked every now and
+    then; ``memory_mb`` in ``run.json`` has the peaks of all stages.
+    """
     try:
         for line in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

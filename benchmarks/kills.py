@@ -6,7 +6,7 @@ Each kill is a SIGKILL: to the whole process group, to its first process alone
 or to one worker, half of them at a random moment, half shortly after some
 process has entered a stage drawn by chance, or has begun to write. What is
 killed is started again at once, until it comes to its end; then every file but
-``run.json`` and ``workflow.toml`` must be that of the undisturbed run, and no
+``run.json``, ``workflow.toml`` and ``report.html`` must be that of the undisturbed run, and no
 more tiles may have been segmented twice than were in flight. The exit code is 1
 if anything differs.
 """
@@ -191,7 +191,7 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and path.relative_to(folder).as_posix() not in ("run.json", "workflow.toml")
+        and path.relative_to(folder).as_posix() not in ("run.json", "workflow.toml", "report.html")
     }
 
 

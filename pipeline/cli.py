@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ def run(
     _follow(going)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
-    _print_notes(going.gathered.warnings)
+    _print_late_notes(going, planned)
     if result.failed:
         ctx.exit(1)
 
@@ -197,9 +197,10 @@ def _follow(going: Run) -> None:
             show(step.tiles, f"{step.image} {step.stage}".rstrip(), line)
 
 
-def _print_notes(notes: Iterable[str]) -> None:
-    """Say what the user should know."""
-    for note in notes:
+def _print_late_notes(going: Run, planned: Plan) -> None:
+    """Say what turned out to be odd after all images were done."""
+    late = [note for note in going.plan.remarks if note not in planned.remarks]
+    for note in (*going.gathered.warnings, *late):
         click.echo(f"  note: {note}")
 
 
@@ -212,6 +213,8 @@ def _print_summary(result: Result, seconds: float) -> None:
     )
     for what, where in result.kinds_of_places:
         click.echo(f"  {what:9} {where}")
+    if result.report_path.is_file():
+        click.echo(f"  report    {result.report_path}")
     background = sum(report.background_tiles for report in result.images)
     if background:
         tiles = sum(report.tiles for report in result.images)
@@ -349,14 +352,14 @@ def measure(
     from cellseg.pipeline.remeasure import RunAgain
 
     going = RunAgain(results, read_config(config_path, workers=workers), overrides, labels)
-    images = len(going.kept)
+    images, planned = len(going.kept), going.plan
     click.echo(f"{images} image{'s' * (images != 1)} to measure in {results}")
     with progress("images", images) as show:
         for step in going.steps():
             show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
-    _print_notes(going.gathered.warnings)
+    _print_late_notes(going, planned)
     if going.unmeasured:
         ctx.exit(1)
 
@@ -396,6 +399,20 @@ def export(results: Path, form: str, output: Path | None) -> None:
             show(done, name, None)
     images = len(going.images)
     click.echo(f"{images} image{'s' * (images != 1)} in {going.output}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def report(results: Path) -> None:
+    """Write report.html of RESULTS, the folder of a run, anew.
+
+    One page to read offline and to hand on: what came out, what to look at, heat maps of
+    plates, distributions, sample cells, times. A run writes it at its end; do it again
+    where tables or pictures of the folder have changed.
+    """
+    from cellseg.pipeline.report import write_report
+
+    click.echo(write_report(results))
 
 
 @main.command()

@@ -47,6 +47,7 @@ class ImageReport:
     tiles: int = 0
     background_tiles: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     zoom: float | None = None
     level: int | None = None

@@ -121,8 +121,8 @@ class RunAgain(Run):
         """Write down how it went, beside what the run before has said."""
         step = super()._settle(scene, state, **how)
         old, new = self.kept[scene.name], self.reports[scene.name]
-        seconds = {**old.seconds, **new.seconds}
-        report = replace(new, seconds=seconds, tiles=old.tiles)
+        seconds, memory = {**old.seconds, **new.seconds}, {**old.memory_mb, **new.memory_mb}
+        report = replace(new, seconds=seconds, memory_mb=memory, tiles=old.tiles)
         self.reports[scene.name] = report
         return replace(step, report=report)
 

@@ -53,6 +53,11 @@ class Result:
         return Results(self.folder).cells_path
 
     @property
+    def report_path(self) -> Path:
+        """The page about the run; there is none with ``[output] report = false``."""
+        return Results(self.folder).report_path
+
+    @property
     def failed(self) -> tuple[ImageReport, ...]:
         """The images that could not be done, each with its reason."""
         return tuple(report for report in self.images if report.state == "failed")

@@ -86,6 +86,19 @@ class Results:
         write_json(self.run_path, document)
 
     @property
+    def report_path(self) -> Path:
+        """The page that shows how it went."""
+        return self.folder / "report.html"
+
+    def write_report(self, html: str) -> None:
+        """Write ``report.html``."""
+        replace_file(self.report_path, lambda path: path.write_text(html, encoding="utf-8"))
+
+    def drop_report(self) -> None:
+        """Remove a report of what is no longer so."""
+        self.report_path.unlink(missing_ok=True)
+
+    @property
     def progress_path(self) -> Path:
         """How far the run is, while it runs."""
         return self.folder / "progress.json"
@@ -430,3 +443,27 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=columns)
+
+
+def group_rows(path: Path) -> list[int]:
+    """Return the number of rows in each row group of a Parquet file."""
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+
+def batches(
+    path: Path, columns: Sequence[str], groups: Sequence[int] | None = None, length: int = 2**16
+) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of some row groups, by default all, `length` rows at a time."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(length, row_groups=groups, columns=list(columns))
+
+
+def read_table(path: Path) -> pa.Table | None:
+    """Return a small table that may be missing: None then."""
+    return pq.read_table(path) if path.is_file() else None
+
+
+def read_columns(path: Path) -> pa.Schema:
+    """Return the columns of a table."""
+    return pq.read_schema(path)

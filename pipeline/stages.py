@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
@@ -18,10 +18,11 @@ from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.plan import ImageReport, Plan, plan
+from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.status import Heartbeat
-from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
+from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
 from cellseg.pipeline.workflow import Workflow
 from cellseg.pipeline.written_plate import plates_of, retire
 
@@ -43,6 +44,7 @@ class Run:
         self.waiting: dict[str, set[int]] = {}
         self.routes: dict[str, tuple[str, ...]] = {}
         self.seconds: dict[str, dict[str, float]] = {}
+        self.memory_mb: dict[str, dict[str, float]] = {}
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -65,6 +67,7 @@ class Run:
             yield step
         self._gather()
         self._write_run("done")
+        self._write_report()
         self.plan.results.clear_progress()
 
     def _steps(self) -> Iterator[Progress]:
@@ -146,7 +149,7 @@ class Run:
             self._set_out(self._job(result))
             return None
         job, name = task.job, task.scene.name
-        self._add_seconds(name, result)
+        self._add_spent(name, result)
         self.tiles_done += "segment" in result
         self.waiting[name].discard(task.number)
         if "finish" in result:
@@ -223,14 +226,17 @@ class Run:
         how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
         how |= {"place": scene.place, "shape": scene.shape, "channels": scene.measured}
         how |= {name: getattr(scene.source, name) for name in ("plate", "well", "site")}
+        how["memory_mb"] = {k: round(v) for k, v in self.memory_mb.get(scene.name, {}).items()}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
 
-    def _add_seconds(self, name: str, seconds: dict[str, float]) -> None:
-        mine = self.seconds.setdefault(name, {})
-        for stage, value in seconds.items():
-            mine[stage] = mine.get(stage, 0.0) + value
+    def _add_spent(self, name: str, spent: dict[str, Spent]) -> None:
+        seconds, memory = self.seconds.setdefault(name, {}), self.memory_mb.setdefault(name, {})
+        for stage, own in spent.items():
+            seconds[stage] = seconds.get(stage, 0.0) + own.seconds
+            if own.memory_mb is not None:
+                memory[stage] = max(memory.get(stage, 0.0), own.memory_mb)
 
     @property
     def ordered(self) -> tuple[ImageReport, ...]:
@@ -247,6 +253,14 @@ class Run:
     def _gather(self) -> None:
         """Write the tables of all images that are done."""
         self.gathered = gather(self.plan.results, self.plan.workflow, self.ordered)
+
+    def _write_report(self) -> None:
+        """Write the page about the run, of what lies in its folder by now."""
+        if not self.plan.workflow.output.report:
+            self.plan.results.drop_report()  # that of an earlier run shows what is no longer so
+        elif (problem := try_report(self.plan.results.folder)) is not None:
+            self.plan = replace(self.plan, remarks=(*self.plan.remarks, problem))
+            self._write_run("done")
 
     def _write_run(self, state: str) -> None:
         self.plan.results.write_run(self._document(state))

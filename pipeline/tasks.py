@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from cellseg.pipeline.finishing import copy_regions, finish, frame
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linking import link_image, match_region
+from cellseg.pipeline.memory import peak_mb, reset_peak
 from cellseg.pipeline.nearby import nearby
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
@@ -282,6 +283,13 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
 """What is done in a unit of each stage of a job."""
 
 
+class Spent(NamedTuple):
+    """What a unit of a stage has cost: seconds, and the most memory the process held, in MB."""
+
+    seconds: float
+    memory_mb: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Unit:
     """Task: one unit of a stage, and what follows on it alone.
@@ -304,22 +312,23 @@ class Unit:
         """The image."""
         return self.job.scene
 
-    def __call__(self) -> dict[str, float]:
-        """Return the seconds of each stage that it was part of.
+    def __call__(self) -> dict[str, Spent]:
+        """Return what each stage that it was part of has cost.
 
         Where a stage is this one unit, and so is the next, that is done too: of
         a small image all in one go.
         """
-        seconds: dict[str, float] = {}
+        spent: dict[str, Spent] = {}
         for stage in self.stages:
-            if seconds and (self.job.units(stage) > 1 or self.job.missing(stage) != [0]):
+            if spent and (self.job.units(stage) > 1 or self.job.missing(stage) != [0]):
                 break
+            reset_peak()
             start = time.perf_counter()
-            STAGES[stage](self.job, 0 if seconds else self.number)
-            seconds[stage] = time.perf_counter() - start
+            STAGES[stage](self.job, 0 if spent else self.number)
+            spent[stage] = Spent(time.perf_counter() - start, peak_mb())
             if self.job.units(stage) > 1:
                 break
-        return seconds
+        return spent
 
 
 Work = EstimateDiameter | Prepare | TakeLabels | Unit

@@ -88,6 +88,9 @@ class Output(Frozen):
     overview: bool = Field(
         default=True, description="Also write a PNG with the cells outlined for each image."
     )
+    report: bool = Field(
+        default=True, description="Also write report.html: what came out, on one page."
+    )
     images: Literal["link", "copy"] = Field(
         default="link",
         description='Images in plate.zarr, the results of a plate: "link" (those of an OME-Zarr'

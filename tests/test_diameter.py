@@ -34,6 +34,8 @@ from cellseg.pipeline.tiles import Box
 from synthetic import cells
 
 CPU = Config(device="cpu", threads=1)
+MAY_DIFFER = ("run.json", "workflow.toml", "report.html")
+"""Files that say when and where a run was."""
 FIELD = Path(__file__).parent.parent / "workflows" / "demo_plate" / "IXMtest_A18_s1_w1.tif"
 SMALL = NetworkSettings(stages=2, pyramid_channels=16, box_features=16, mask_channels=8)
 
@@ -100,7 +102,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("run.json", "workflow.toml")
+        if path.is_file() and path.name not in MAY_DIFFER
     }
 
 

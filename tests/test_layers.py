@@ -54,7 +54,7 @@ def test_only_models_import_torch_at_the_top() -> None:
         ("zarr", {f"pipeline/{name}" for name in READERS | WRITERS}),
         ("bioio", {"pipeline/other_formats"}),
         ("pyarrow.parquet", {"pipeline/results"}),
-        ("PIL", {"pipeline/results"}),
+        ("PIL", {"pipeline/results", "pipeline/pictures"}),
         ("click", {"pipeline/cli", "pipeline/progress"}),
         ("rich", {"pipeline/progress"}),
         ("concurrent.futures", {"pipeline/execute"}),

@@ -35,6 +35,8 @@ from exact import LEVELS, Known
 from synthetic import discs
 
 CPU = Config(device="cpu")
+MAY_DIFFER = ("run.json", "workflow.toml", "report.html")
+"""Files that say when and where a run was."""
 SHAPE = (300, 340)
 Rows = list[dict[str, Any]]
 
@@ -99,7 +101,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("run.json", "workflow.toml")
+        if path.is_file() and path.name not in MAY_DIFFER
     }
 
 

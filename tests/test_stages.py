@@ -31,6 +31,8 @@ from exact import Counting, Exact
 from synthetic import cells
 
 CPU = Config(device="cpu")
+MAY_DIFFER = ("run.json", "workflow.toml", "report.html")
+"""Files that say when and where a run was."""
 FIRST = (
     "image, plate, well, site, label, t, z, y_px, x_px, y_um, x_um, area_px, area_um2,"
     " layer, overlap_px, overlaps_with, y0_px, x0_px,"
@@ -74,7 +76,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("run.json", "workflow.toml")
+        if path.is_file() and path.name not in MAY_DIFFER
     }
 
 

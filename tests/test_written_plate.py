@@ -72,8 +72,8 @@ def test_a_plate_comes_out_as_a_plate(tmp_path: Path, version: str, separator: s
     assert not result.failed
     check(tmp_path)
     assert {path.name for path in result.folder.iterdir()} == {
-        "cells.parquet", "images.parquet", "wells.parquet", "overviews", "plate.zarr", "run.json",
-        "workflow.toml",
+        "cells.parquet", "images.parquet", "wells.parquet", "overviews", "plate.zarr",
+        "report.html", "run.json", "workflow.toml",
     }  # fmt: skip
     for number, name in enumerate(GROUPS):
         field = result.folder / "plate.zarr" / name

@@ -1,0 +1,1 @@
+"""The page of a report: markup, style and scripts, which `cellseg.pipeline.report` fills."""
