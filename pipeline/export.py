@@ -36,12 +36,12 @@ class Exporter:
 
 EXPORTERS: dict[str, Exporter] = {
     "coco": Exporter(
-        "cellseg.pipeline.exported:write_coco",
+        "cellseg.pipeline.to_coco:write_coco",
         "one COCO file in JSON: run lengths, box, area, score, class and label of each cell",
         "cells.coco.json",
     ),
     "masks": Exporter(
-        "cellseg.pipeline.exported:write_stacks",
+        "cellseg.pipeline.to_masks:write_stacks",
         "a folder with a TIFF for each image, one plane for each cell: 255 on it, else 0",
         "masks",
     ),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+MARK = ".cellseg"
+"""A file in a folder that may be replaced as a whole."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
@@ -37,3 +43,43 @@ def write_json(path: Path, document: object) -> None:
     """Write a JSON document that a person can read."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to, which takes the place of `path` once written, or goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f"{path.name}.writing")
+    try:
+        yield written
+        replace_file(path, written.replace)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        written.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write in, which takes the place of `path` once written, or goes.
+
+    A folder that is there already must be one that was written so; see `MARK`.
+    """
+    if path.exists() and not (path / MARK).is_file():
+        raise FileExistsError(
+            errno.EEXIST, "is there already and was not written by cellseg", str(path)
+        )
+    written = path.with_name(f"{path.name}.writing")
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        written.mkdir(parents=True)
+        yield written
+        (written / MARK).touch()
+        shutil.rmtree(path, ignore_errors=True)
+        written.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
