@@ -83,3 +83,11 @@ def of_length(tables: Iterable[pa.Table], length: int) -> Iterator[pa.Table]:
             held = [joined.slice(length)]
     if sum(map(len, held)):
         yield pa.concat_tables(held)
+
+
+def with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return some rows with all columns of a schema, in its order; null where they lack one."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from cellseg.pipeline.voxel import Voxel
 BATCH = 4096
 """Cells that are read together."""
 COLUMNS = ("label", "t", "z", "z0_px", "z1_px", "layer", "y_px", "x_px", *BOX, "class", "score")
+ORIGIN = ("plate", "well", "site")
 LARGEST_TIFF = 2**32 - 2**25
 """Bytes of pixels from which offsets no longer fit a classic TIFF."""
 
@@ -76,6 +77,8 @@ class ExportedImage:
         What the model calls its classes, the first of them class 1; none where they have no names.
     channels : tuple of str
         Channels measured, as far as they are known.
+    stated : mapping
+        What ``run.json`` says of plate, well and site.
     """
 
     name: str
@@ -88,6 +91,15 @@ class ExportedImage:
     level: int = 0
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    stated: Mapping[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def origin(self) -> dict[str, str | None]:
+        """Plate, well and site, as far as they are known: of an image without cells maybe not."""
+        first = next(self.rows.tables(1, ORIGIN), None)
+        if first is None:
+            return {name: self.stated.get(name) for name in ORIGIN}
+        return {name: first[name][0].as_py() for name in ORIGIN}
 
     @cached_property
     def enlargement(self) -> tuple[float, float]:
@@ -255,4 +267,5 @@ def _image(
         level=report.get("level") or 0,
         classes=classes,
         channels=tuple(report.get("channels") or ()),
+        stated={name: report.get(name) for name in ORIGIN},
     )
