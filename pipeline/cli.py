@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.export import EXPORTERS, HELP
+from cellseg.pipeline.export import HELP
 from cellseg.pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def run(
     What an earlier run of the same workflow has completed is not computed
     again, however it ended.
 
-    Exit code 0: all done. 1: some images could not be done; they are listed.
-    2: nothing was computed; one line says why.
+    Exit code 0: all done. 1: some images could not be done, or not be exported as
+    the workflow asks; they are listed. 2: nothing was computed; one line says why.
     """
     from cellseg.pipeline.config import read_config
     from cellseg.pipeline.workflow import read_workflow
@@ -120,7 +120,7 @@ def run(
     _follow(going)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
-    if result.failed:
+    if result.failed or any(export.reason for export in result.exports):
         ctx.exit(1)
 
 
@@ -205,6 +205,9 @@ def _print_summary(result: Result, seconds: float) -> None:
     )
     for what, where in result.kinds_of_places:
         click.echo(f"  {what:9} {where}")
+    for export in result.exports:
+        if export.reason is None:
+            click.echo(f"  {export.form:9} {export.output}")
     background = sum(report.background_tiles for report in result.images)
     if background:
         tiles = sum(report.tiles for report in result.images)
@@ -214,6 +217,9 @@ def _print_summary(result: Result, seconds: float) -> None:
         click.echo(f"  note: {report.name}: {'; '.join(report.warnings)}")
     for report in result.failed[:SOME]:
         click.echo(f"  failed: {report.name}: {report.reason}", err=True)
+    for export in result.exports:
+        if export.reason is not None:
+            click.echo(f"  not exported: {export.form}: {export.reason}", err=True)
     more = max(len(warned) - SOME, 0) + max(len(result.failed) - SOME, 0)
     if more:
         click.echo(f"  and {more} more; see {result.folder / 'run.json'}", err=True)
@@ -304,7 +310,7 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
 
 @main.command(help=HELP)
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--to", "form", required=True, metavar="|".join(EXPORTERS), help="The format.")
+@click.option("--to", "form", required=True, metavar="FORMAT", help="One of those above.")
 @click.option(
     "-o",
     "--output",

@@ -105,8 +105,8 @@ HELP = "\n".join(
 """What `cellseg export --help` says."""
 
 
-def check_forms(forms: Iterable[str], where: str) -> None:
-    """Refuse formats that are not known, or need a package that is not installed.
+def check_known(forms: Iterable[str], where: str) -> None:
+    """Refuse formats that are not known.
 
     Parameters
     ----------
@@ -124,12 +124,42 @@ def check_forms(forms: Iterable[str], where: str) -> None:
                 f"{where} {form}: no such format.{nearest(form, EXPORTERS)}"
                 f" Known: {', '.join(EXPORTERS)}."
             )
+
+
+def check_installed(forms: Iterable[str], where: str) -> None:
+    """Refuse formats that need a package which is not installed; see `check_known`.
+
+    Raises
+    ------
+    CellsegError
+    """
+    for form in forms:
         needs = EXPORTERS[form].needs
         if needs and find_spec(needs) is None:
             raise CellsegError(
                 f"{where} {form}: needs the package {needs}, which is not installed."
                 ' Install it by pip install "cellseg[tables]".'
             )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How an export at the end of a run went; a line of ``run.json``.
+
+    Parameters
+    ----------
+    form : str
+    output : str
+        Where it is.
+    seconds : float
+    reason : str or None
+        Why it could not be written.
+    """
+
+    form: str
+    output: str
+    seconds: float
+    reason: str | None = None
 
 
 class Export:
@@ -151,7 +181,8 @@ class Export:
     """
 
     def __init__(self, results: Path, form: str, output: Path | None = None) -> None:
-        check_forms([form], "--to")
+        check_known([form], "--to")
+        check_installed([form], "--to")
         from cellseg.pipeline.exported import find_images
 
         self.exporter = EXPORTERS[form]

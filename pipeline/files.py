@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MARK = ".cellseg"
-"""A file in a folder that may be replaced as a whole."""
-
 
 def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
     """Write a file under a temporary name beside `path`, then put it in its place.
@@ -61,12 +58,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Give a folder to write in, which takes the place of `path` once written, or goes.
 
-    A folder that is there already must be one that was written so; see `MARK`.
+    Parameters
+    ----------
+    path : Path
+    ours : callable
+        Says whether what is there already may go.
     """
-    if path.exists() and not (path / MARK).is_file():
+    if path.exists() and not ours(path):
         raise FileExistsError(
             errno.EEXIST, "is there already and was not written by cellseg", str(path)
         )
@@ -75,7 +76,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         written.mkdir(parents=True)
         yield written
-        (written / MARK).touch()
         shutil.rmtree(path, ignore_errors=True)
         written.replace(path)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from cellseg.models import CellsegError, Segmenter
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
+from cellseg.pipeline.export import EXPORTERS, Export, Exported
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.result import Progress, Result
@@ -45,6 +47,7 @@ class Run:
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
         self.cells = 0
+        self.exports: list[Exported] = []
 
     def steps(self) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
@@ -64,6 +67,9 @@ class Run:
             yield from self._follow(outcome)
         self._gather()
         self._write_run("done")
+        for form in dict.fromkeys(self.plan.workflow.output.export):
+            yield from self._export(form)
+            self._write_run("done")
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that no earlier run has finished."""
@@ -228,6 +234,18 @@ class Run:
             places, schema(workflow.measure.groups, channels).empty_table(), workflow.output.csv
         )
 
+    def _export(self, form: str) -> Iterator[Progress]:
+        """Write the cells for another program; what goes wrong costs nothing of the run."""
+        started, folder = time.monotonic(), self.plan.results.folder
+        output, reason = folder / EXPORTERS[form].output, None
+        try:
+            for name in Export(folder, form).steps():
+                yield Progress(name, self.tiles_done, self.plan.tiles, f"export {form}")
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        seconds = round(time.monotonic() - started, 3)
+        self.exports.append(Exported(form, str(output), seconds, reason))
+
     def _write_run(self, state: str) -> None:
         now = datetime.datetime.now(datetime.UTC)
         neural, diameter = "sha256" in self.plan.model, self.plan.diameter
@@ -246,12 +264,14 @@ class Run:
                 "warnings": self.plan.notes,
                 "cells": self.cells,
                 "images": [asdict(report) for report in self.ordered],
+                "exports": [asdict(export) for export in self.exports],
             }
         )
 
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""
-        return Result(self.plan.results.folder, self.cells, self.ordered, self.plan.notes)
+        about = self.ordered, self.plan.notes, tuple(self.exports)
+        return Result(self.plan.results.folder, self.cells, *about)
 
 
 def run(

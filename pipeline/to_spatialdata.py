@@ -26,13 +26,18 @@ from cellseg.pipeline.annotated import ROWS, TEXT, Writer, survey, write_cells
 from cellseg.pipeline.exported import ExportedImage
 from cellseg.pipeline.files import whole_folder
 from cellseg.pipeline.labels import layer_name
-from cellseg.pipeline.ngff import level_count
+from cellseg.pipeline.ngff import level_count, read_json
 from cellseg.pipeline.outline import Ring, outlines
 from cellseg.pipeline.pyramid import Pyramid, regions
+from cellseg.pipeline.results import DAMAGED
 from cellseg.pipeline.tiles import Box
 
 TABLE, KEY, INSTANCE = "cells", "element", "label"
-CONTAINER = {"spatialdata_attrs": {"version": "0.2", "spatialdata_software_version": "0.7.3"}}
+CONTAINER = {
+    "spatialdata_attrs": {"version": "0.2", "spatialdata_software_version": "0.7.3"},
+    "cellseg": {"version": "1"},
+}
+"""Attributes of the store: whose layout it follows, and by whom it may be replaced."""
 ELEMENT = {"spatialdata_attrs": {"version": "0.3"}}
 POLYGON, MULTIPOLYGON = 3, 6
 """Kinds of geometry in WKB."""
@@ -49,7 +54,7 @@ def write_spatialdata(images: Sequence[ExportedImage], path: Path) -> Iterator[s
     planes have outlines of their own, ``a_outlines_z0``. The table ``cells`` annotates all labels.
     """
     names = element_names([image.name for image in images])
-    with whole_folder(path) as folder:
+    with whole_folder(path, _ours) as folder:
         for name in ("", "labels", "shapes", "tables"):
             zarr.create_group(folder / name, attributes={} if name else CONTAINER)
         labels = [
@@ -61,6 +66,14 @@ def write_spatialdata(images: Sequence[ExportedImage], path: Path) -> Iterator[s
         for image in images:
             _write_shapes(image, names[image.name], folder / "shapes")
         yield from _write_table(images, names, folder / "tables" / TABLE)
+
+
+def _ours(path: Path) -> bool:
+    """Whether a folder is a store that was written here."""
+    try:
+        return "cellseg" in read_json(path / "zarr.json")["attributes"]
+    except (*DAMAGED, TypeError):
+        return False
 
 
 def element_names(names: Sequence[str]) -> dict[str, str]:

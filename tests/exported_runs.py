@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tifffile
 from numpy.typing import NDArray
 
@@ -79,6 +81,57 @@ def stack(folder: Path) -> Path:
         metadata={"axes": "ZYX", "spacing": 1.0, "unit": "um"},
     )
     return run_on(folder, Exact())
+
+
+def grown(results: Path) -> Path:
+    """Add columns to the table of all cells, as later measurements and gates do."""
+    path = results / "cells.parquet"
+    table = pq.read_table(path)
+    number = np.arange(len(table), dtype=np.float64)
+    unknown = pa.array(np.where(number == 1, np.nan, number), from_pandas=True)
+    for name, values in {
+        "feret_max_px": pa.array(number),
+        "median_DAPI": unknown,
+        "neighbours": pa.array(number.astype(np.int32)),
+        "positive_ck": pa.array(number % 2 == 0),
+        "positive_cd3": pa.array(number % 3 == 0),
+    }.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, path)
+    return results
+
+
+def truth(name: str) -> dict[tuple[int, int], NDArray[np.bool_]]:
+    """The masks of the run of that name in its whole planes, by label and plane."""
+    if name == "pile":
+        return {(label, 0): mask for label, mask in _by_position(_full(overlapping()))}
+    if name == "plate":
+        values = shaped()
+        found = [values == label for label in range(1, int(values.max()) + 1)]
+        return {(label, 0): mask for label, mask in _by_position(found)}
+    values = volume()
+    solids = [values == label for label in range(1, int(values.max()) + 1)]
+    order = sorted(solids, key=lambda solid: tuple(np.argwhere(solid).mean(axis=0)))
+    return {
+        (label, z): solid[z]
+        for label, solid in enumerate(order, 1)
+        for z in range(len(values))
+        if solid[z].any()
+    }
+
+
+def _full(cells: Instances) -> list[NDArray[np.bool_]]:
+    masks = []
+    for (y0, x0, y1, x1), mask in zip(cells.boxes.tolist(), cells.masks, strict=True):
+        whole = np.zeros(SHAPE, bool)
+        whole[y0:y1, x0:x1] = mask
+        masks.append(whole)
+    return masks
+
+
+def _by_position(masks: list[NDArray[np.bool_]]) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Masks with their labels, which count by the centre of mass."""
+    return list(enumerate(sorted(masks, key=lambda m: tuple(np.argwhere(m).mean(axis=0))), 1))
 
 
 def exports(results: Path, form: str, output: Path | None = None) -> Path:
