@@ -228,7 +228,9 @@ class Writer:
         for name, words in columns.items():
             self.write_words(f"var/{name}", words)
 
-    def add(self, table: pa.Table, extra: Mapping[str, Sequence[str]], shift: float = 0.0) -> None:
+    def add(
+        self, table: pa.Table, extra: Mapping[str, Sequence[str]], shift: NDArray[np.float64]
+    ) -> None:
         """Write the next cells.
 
         Parameters
@@ -236,7 +238,7 @@ class Writer:
         table : Table
         extra : mapping
             The words of the columns beside those of the table.
-        shift : float
+        shift : float64 (N, 2) or (1, 2)
             Added to x and y.
         """
         rows = slice(self.rows, self.rows + len(table))
@@ -282,12 +284,12 @@ def write_cells(
     images: Sequence[ExportedImage],
     schema: pa.Schema,
     extra: Words = lambda _: {},
-    shift: float = 0.0,
+    shift: Callable[[pa.Table], NDArray[np.float64]] = lambda _: np.zeros((1, 2)),
 ) -> Iterator[str]:
     """Write all cells, see `Writer.add`; yield the name of each image."""
     ends, done = np.cumsum([len(image.rows) for image in images]).tolist(), 0
     for table in of_length(rows_of(images, schema, ROWS), ROWS):
-        writer.add(table, extra(table), shift)
+        writer.add(table, extra(table), shift(table))
         while done < len(ends) and ends[done] <= writer.rows:
             yield images[done].name
             done += 1

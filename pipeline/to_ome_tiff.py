@@ -23,6 +23,8 @@ from cellseg.pipeline.tiles import Box, Grid
 
 TILE = 512
 """Px on a side."""
+SMALL = 2**16
+"""From so many cells on, labels do not fit 16 bits."""
 UM_PER_CM = 1e4
 
 
@@ -45,7 +47,7 @@ def _write(image: ExportedImage, path: Path) -> None:
     labels = image.results.labels
     times, depth, height, width = image.shape
     levels = level_sides((height, width), level_count(labels.layer_paths[0]) or 1)
-    dtype = np.dtype(np.uint16 if len(image.rows) < 2**16 else np.uint32)
+    dtype = np.dtype(np.uint16 if len(image.rows) < SMALL else np.uint32)
     shapes = [(times, labels.layers, depth, *sides) for sides in levels]
     large = sum(np.prod(shape, dtype=np.int64) for shape in shapes) * dtype.itemsize
     stored: dict[str, Any] = {

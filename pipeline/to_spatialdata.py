@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
+from numpy.typing import NDArray
 
 from cellseg.pipeline.annotated import ROWS, TEXT, Writer, survey, write_cells
 from cellseg.pipeline.exported import ExportedImage
@@ -252,17 +253,25 @@ def _write_table(
     known = {place: element(place) for place in _places(images)}
     regions = list(known.values())
     annotates = {"region": regions, "region_key": KEY, "instance_key": INSTANCE}
-    attributes: dict[str, Any] = {}
-    if regions:
-        encoding = {"spatialdata-encoding-type": "ngff:regions_table", "version": "0.2"}
-        attributes = encoding | annotates
+    attributes: dict[str, Any] = {"version": "0.2"}
+    attributes["spatialdata-encoding-type"] = "ngff:regions_table"
+    attributes |= annotates if regions else dict.fromkeys(annotates)
     writer = Writer(Zarr(path), found, {KEY: regions}, attributes)
     notes: dict[str, Any] = {"spatial_unit": found.unit}
     if regions:
         notes["spatialdata_attrs"] = annotates
     writer.write_notes("uns", notes)
-    shift = CENTRE if found.unit == "px" else 0.0
+    sizes = {image.name: _pixel(image, found.unit) for image in images}
+
+    def shift(rows: pa.Table) -> NDArray[np.float64]:
+        return CENTRE * np.array([sizes[name] for name in rows["image"].to_pylist()])
+
     yield from write_cells(writer, images, schema, elements, shift)
+
+
+def _pixel(image: ExportedImage, unit: str) -> tuple[float, float]:
+    """Return the size of a pixel along x and y."""
+    return image.voxel[:0:-1] if unit == "um" and image.voxel else (1.0, 1.0)
 
 
 def _places(images: Sequence[ExportedImage]) -> dict[tuple[str, int, int], None]:

@@ -26,7 +26,7 @@ def shaped() -> NDArray[np.uint16]:
     """Cells with a hole, with a hole that meets its edge in a corner, of two parts, and plain."""
     labels = np.zeros(SHAPE, np.uint16)
     labels[10:30, 10:30], labels[15:20, 15:25] = 1, 0
-    labels[40:46, 10:16], labels[41:45, 11:15], labels[41, 10] = 2, 0, 0
+    labels[40:46, 10:16], labels[41:45, 11:15], labels[40, 10] = 2, 0, 0
     labels[10:20, 100:110], labels[40:50, 100:120] = 3, 3
     labels[60:70, 60:70], labels[70:80, 70:80] = 4, 4  # they meet in a corner
     labels[100:101, 100:101], labels[299, 300:340], labels[200:260, 200:300] = 5, 6, 7
