@@ -71,15 +71,19 @@ def whole_folder(path: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
         raise FileExistsError(
             errno.EEXIST, "is there already and was not written by cellseg", str(path)
         )
-    written = path.with_name(f"{path.name}.writing")
+    written, old = (path.with_name(f"{path.name}.{word}") for word in ("writing", "old"))
     shutil.rmtree(written, ignore_errors=True)
     try:
         written.mkdir(parents=True)
         yield written
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
         written.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     finally:
-        shutil.rmtree(written, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for left in (written, old):
+            shutil.rmtree(left, ignore_errors=True)

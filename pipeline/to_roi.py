@@ -26,6 +26,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can state: the same cells are the same bytes."""
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
 """Segments of a path, as Java's PathIterator numbers them."""
+VERSION = 227
+"""Of the format: the first that has fractions of px is 222; an older one would lose them."""
 WHOLE = 2**15
 """From here on corners of px do not fit what ImageJ reserves for whole numbers."""
 
@@ -74,7 +76,7 @@ def _empty(corners: Ring) -> ImagejRoi:
     from roifile import ROI_OPTIONS, ImagejRoi
 
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    roi = ImagejRoi(options=ROI_OPTIONS(0))
+    roi = ImagejRoi(version=VERSION, options=ROI_OPTIONS(0))
     # Beyond, the box is of no use: ImageJ takes it from the corners.
     roi.left, roi.top = min(left, WHOLE - 1), min(top, WHOLE - 1)
     roi.right, roi.bottom = min(right, WHOLE - 1), min(bottom, WHOLE - 1)
