@@ -161,7 +161,7 @@ class Writer:
         self.found = found
         self.extra = {name: {w: n for n, w in enumerate(words)} for name, words in extra.items()}
         self.rows = 0
-        store.group("", ANNDATA | attributes)
+        store.group("", {**ANNDATA, **attributes})
         for name in ("layers", "obsm", "obsp", "varm", "varp"):
             store.group(name, GROUP)
         self.values = store.array("X", (found.count, len(found.measured)), np.float32, ARRAY)

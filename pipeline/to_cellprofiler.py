@@ -151,7 +151,8 @@ class Sets:
     def numbers(self, table: pa.Table) -> NDArray[np.int64]:
         """Return the number of the set of some rows, from 0."""
         t, z = (table[name].to_numpy().astype(np.int64) for name in "tz")
-        return t if self.linked else t * self.counts.shape[1] + z
+        numbers: NDArray[np.int64] = t if self.linked else t * self.counts.shape[1] + z
+        return numbers
 
     def rows(self, image: ExportedImage, first: int) -> Iterator[dict[str, Any]]:
         """Yield a row of ``Image.csv`` for each."""

@@ -114,7 +114,7 @@ def _write_labels(image: ExportedImage, name: str, folder: Path) -> Iterator[str
                     written.paint(0, z, grid.core(position), read)
             written.finish(1, depth)
             group = zarr.open_group(folder / element)
-            ome: dict[str, Any] = dict(group.attrs["ome"])  # type: ignore[call-overload]
+            ome: Any = group.attrs["ome"]
             (multiscale,) = ome["multiscales"]
             multiscale["coordinateTransformations"] = transformations(image, name, axes)
             ome["version"] = "0.5-dev-spatialdata"
@@ -182,7 +182,9 @@ def _geoparquet() -> pa.Schema:
     """Return the columns of a GeoParquet file: shapes, and the label of each as its index."""
     import pandas as pd
 
-    frame = pd.DataFrame({"geometry": np.array([], object)}, pd.Index([], np.int64, name=INSTANCE))
+    frame = pd.DataFrame(
+        {"geometry": np.array([], object)}, pd.Index(np.array([], np.int64), name=INSTANCE)
+    )
     described = pa.Schema.from_pandas(frame).metadata
     column = {"encoding": "WKB", "crs": None, "geometry_types": ["Polygon", "MultiPolygon"]}
     geo = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}

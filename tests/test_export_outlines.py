@@ -121,6 +121,7 @@ def filled(rings: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.bool
 def test_imagej_gets_the_very_masks(runs: dict[str, Path], name: str) -> None:
     path = exports(runs[name], "roi") / f"{FIRST[name]}_rois.zip"
     found = roifile.roiread(path)
+    assert isinstance(found, list)
     masks = truth(name)
     seen = []
     for roi in found:
