@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import roifile
 import shapely
+import tifffile
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
+from cellseg.models import CellsegError
 from cellseg.pipeline.exported import find_images
 from cellseg.pipeline.geojson import read_geojson
 from cellseg.pipeline.polygons import Feature, edges_of
 from cellseg.pipeline.tiles import Box
-from exported_runs import exports, grown, pile, plate, stack, truth
+from exact import Exact
+from exported_runs import exports, grown, pile, plate, run_on, stack, truth
 
 NAMES = ["plate", "pile", "stack"]
 FIRST = {"plate": "A01_1_DAPI", "pile": "pile", "stack": "stack"}
@@ -181,13 +184,21 @@ def test_pycocotools_decodes_the_very_masks(runs: dict[str, Path], name: str) ->
 
 
 def test_px_are_those_of_the_full_resolution_where_a_coarser_level_was_read(
-    runs: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
-    from cellseg.pipeline.to_geojson import geometry
-
-    (image,) = find_images(runs["pile"])
-    assert image.enlargement == (1, 1)
-    ring = np.array([[1, 1], [3, 1], [3, 2]], np.int32)
-    assert geometry([[ring]], np.array([4.0, 2.0]))["coordinates"] == [
-        [[4, 2], [12, 2], [12, 4], [4, 2]]
-    ]
+    full = np.zeros((400, 600), np.uint16)
+    full[100:140, 200:260] = 1
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        tiled: dict[str, Any] = {"tile": (128, 128), "photometric": "minisblack"}
+        file.write(full, subifds=1, metadata={"axes": "YX"}, **tiled)
+        file.write(full[::2, ::2], subfiletype=1, **tiled)
+    results = run_on(tmp_path, Exact(), "level=1")
+    (image,) = find_images(results)
+    assert image.shape == (1, 1, 200, 300)
+    (cell,) = features(exports(results, "geojson") / "a.geojson.zip")
+    assert shapely.geometry.shape(cell["geometry"]).bounds == (200, 100, 260, 140)
+    # Where the image is gone, what it was read at is not known.
+    (tmp_path / "a.ome.tif").unlink()
+    with pytest.raises(CellsegError, match="Put the image back"):
+        exports(results, "geojson")
+    exports(results, "roi")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellseg.pipeline.export import EXPORTERS
 from cellseg.pipeline.exported import find_images
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.to_spatialdata import element_names
@@ -127,3 +129,21 @@ def test_only_a_store_of_ours_is_replaced(runs: dict[str, Path], tmp_path: Path)
 def test_names_are_allowed_ones_and_no_two_alike() -> None:
     names = element_names(["a b", "a_b", "A_b", "__x", "ü"])
     assert names == {"a b": "a_b", "a_b": "a_b-2", "A_b": "A_b-3", "__x": "x", "ü": "image"}
+
+
+# pycocotools itself: its arrays do not know numpy 2's `copy`.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_what_the_guide_shows_runs(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "exports.md").read_text(encoding="utf-8")
+    for form, exporter in EXPORTERS.items():
+        exports(runs["plate"], form)
+        assert f"| `{form}` | `{exporter.output}" in guide
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "my_plate").symlink_to(runs["plate"])
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(snippets) == len(EXPORTERS) - 1  # none for masks
+    for snippet in snippets:
+        exec(snippet, {})  # noqa: S102

@@ -10,10 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 
 from cellseg.pipeline import annotated
 from cellseg.pipeline.cell_columns import gates, measurements
-from exported_runs import exports, grown, pile, plate, stack
+from exact import Exact
+from exported_runs import exports, grown, pile, plate, run_on, stack
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +163,14 @@ def test_a_volume_is_one_image_set_to_cellprofiler(runs: dict[str, Path]) -> Non
     assert pd.read_csv(folder / "Cells.csv")["AreaShape_Volume"].tolist() == list(
         truth["volume_px"]
     )
+
+
+def test_planes_that_are_not_linked_are_image_sets_of_their_own(tmp_path: Path) -> None:
+    planes = np.zeros((3, 64, 70), np.uint16)
+    planes[0, 5:15, 5:15], planes[2, 5:15, 5:15], planes[2, 30:40, 30:44] = 1, 1, 2
+    tifffile.imwrite(tmp_path / "s.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    folder = exports(run_on(tmp_path, Exact(), "link.z=false"), "cellprofiler")
+    images = pd.read_csv(folder / "Image.csv")
+    assert images["Metadata_Z"].tolist() == [0, 1, 2]
+    assert images["Count_Cells"].tolist() == [1, 0, 2]
+    assert pd.read_csv(folder / "Cells.csv")["ImageNumber"].tolist() == [1, 3, 3]
