@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,8 +20,16 @@ MEASURED_FIRST = (
     "surface_um2",
 )
 """Measurements among the first columns of every table."""
-UNITS = {"px": "px", "px2": "px^2", "um": "um", "um2": "um^2", "um3": "um^3", "deg": "degree"}
-GREY = ("mean", "std", "min", "max", "sum", "median", "mad")
+UNITS = {
+    "px": "px",
+    "px2": "px^2",
+    "um": "um",
+    "um2": "um^2",
+    "um3": "um^3",
+    "deg": "degree",
+    "rad": "radian",
+}
+GREY = re.compile(r"(edge_)?(mean|std|min|max|sum|median|mad|p\d+(p\d+)?)")
 """What is measured in grey levels of a channel."""
 
 
@@ -65,15 +74,12 @@ def measurements(schema: pa.Schema, channels: Iterable[str] = ()) -> list[Measur
 
 def _described(name: str, channels: Sequence[str]) -> Measurement:
     channel = next((each for each in channels if name.endswith(f"_{each}")), "")
-    if channel:
-        what = name.removesuffix(f"_{channel}")
-        return Measurement(name, what, "grey level" if what in GREY else "", channel)
-    what, _, unit = name.rpartition("_")
-    return (
-        Measurement(name, what, UNITS[unit], "")
-        if unit in UNITS
-        else Measurement(name, name, "", "")
-    )
+    what = name.removesuffix(f"_{channel}") if channel else name
+    stem, _, unit = what.rpartition("_")
+    if stem and unit in UNITS:
+        return Measurement(name, stem, UNITS[unit], channel)
+    grey = channel and GREY.fullmatch(what)
+    return Measurement(name, what, "grey level" if grey else "", channel)
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -37,8 +37,7 @@ COLUMNS = {
     "solidity": "AreaShape_Solidity",
     "extent": "AreaShape_Extent",
     "form_factor": "AreaShape_FormFactor",
-    "compactness": "AreaShape_Compactness",
-    "orientation_deg": "AreaShape_Orientation",
+    "convex_area_px": "AreaShape_ConvexArea",
     "euler_number": "AreaShape_EulerNumber",
     "equivalent_diameter_px": "AreaShape_EquivalentDiameter",
     "feret_max_px": "AreaShape_MaxFeretDiameter",
@@ -57,6 +56,14 @@ CHANNELS = {
     "sum": "Intensity_IntegratedIntensity",
     "median": "Intensity_MedianIntensity",
     "mad": "Intensity_MADIntensity",
+    "p25": "Intensity_LowerQuartileIntensity",
+    "p75": "Intensity_UpperQuartileIntensity",
+    "edge_mean": "Intensity_MeanIntensityEdge",
+    "edge_std": "Intensity_StdIntensityEdge",
+    "edge_min": "Intensity_MinIntensityEdge",
+    "edge_max": "Intensity_MaxIntensityEdge",
+    "edge_sum": "Intensity_IntegratedIntensityEdge",
+    "mass_displacement_px": "Intensity_MassDisplacement",
 }
 """CellProfiler's name of what is measured in a channel, without the channel."""
 ORIGIN = {"plate": "Metadata_Plate", "well": "Metadata_Well", "site": "Metadata_Site"}
@@ -119,8 +126,9 @@ def names(schema: pa.Schema, channels: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _named(each: Measurement) -> str:
-    if each.channel and each.what in CHANNELS:
-        return f"{CHANNELS[each.what]}_{each.channel}"
+    what = each.name.removesuffix(f"_{each.channel}")
+    if each.channel and what in CHANNELS:
+        return f"{CHANNELS[what]}_{each.channel}"
     return COLUMNS.get(each.name, f"Cellseg_{each.name}")
 
 

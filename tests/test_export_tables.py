@@ -14,6 +14,7 @@ import tifffile
 
 from cellseg.pipeline import annotated
 from cellseg.pipeline.cell_columns import gates, measurements
+from cellseg.pipeline.to_cellprofiler import names
 from exact import Exact
 from exported_runs import exports, grown, pile, plate, run_on, stack
 
@@ -29,14 +30,15 @@ def table(results: Path) -> pd.DataFrame:
 
 
 def test_measurements_and_gates_follow_from_the_columns_alone() -> None:
-    names = ["mean_a", "mean_a_b", "std_a_b", "feret_max_px", "count", "corr_a_b"]
+    columns = ["mean_a", "mean_a_b", "std_a_b", "feret_max_px", "count", "corr_a_b"]
+    columns += ["edge_sum_a", "p99p9_a", "mass_displacement_px_a", "orientation_rad"]
     schema = pa.schema(
         [
             ("label", pa.uint32()),
             ("area_um2", pa.float64()),
             ("score", pa.float32()),
             ("touches_edge", pa.bool_()),
-            *((name, pa.float32()) for name in names),
+            *((name, pa.float32()) for name in columns),
             ("positive", pa.bool_()),
         ]
     )
@@ -50,6 +52,10 @@ def test_measurements_and_gates_follow_from_the_columns_alone() -> None:
         "feret_max_px": ("feret_max", "px", ""),
         "count": ("count", "", ""),
         "corr_a_b": ("corr", "", "a_b"),
+        "edge_sum_a": ("edge_sum", "grey level", "a"),
+        "p99p9_a": ("p99p9", "grey level", "a"),
+        "mass_displacement_px_a": ("mass_displacement", "px", "a"),
+        "orientation_rad": ("orientation", "radian", ""),
     }
     assert gates(schema) == ["positive"]
 
@@ -174,3 +180,16 @@ def test_planes_that_are_not_linked_are_image_sets_of_their_own(tmp_path: Path) 
     assert images["Metadata_Z"].tolist() == [0, 1, 2]
     assert images["Count_Cells"].tolist() == [1, 0, 2]
     assert pd.read_csv(folder / "Cells.csv")["ImageNumber"].tolist() == [1, 3, 3]
+
+
+def test_names_of_cellprofiler_follow_from_ours() -> None:
+    columns = ["label", "edge_sum_a", "p25_a", "mass_displacement_px_a", "mean_a", "texture_a"]
+    found = names(pa.schema([(name, pa.float64()) for name in columns]))
+    assert list(found.values()) == [
+        "ObjectNumber",
+        "Intensity_IntegratedIntensityEdge_a",
+        "Intensity_LowerQuartileIntensity_a",
+        "Intensity_MassDisplacement_a",
+        "Intensity_MeanIntensity_a",
+        "Cellseg_texture_a",
+    ]
