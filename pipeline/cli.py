@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.export import EXPORTERS, HELP
+from cellseg.pipeline.export import HELP
 from cellseg.pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def run(
     What an earlier run of the same workflow has completed is not computed
     again, however it ended.
 
-    Exit code 0: all done. 1: some images could not be done; they are listed.
-    2: nothing was computed; one line says why.
+    Exit code 0: all done. 1: some images could not be done, or not be exported as
+    the workflow asks; they are listed. 2: nothing was computed; one line says why.
     """
     from cellseg.pipeline.config import read_config
     from cellseg.pipeline.workflow import read_workflow
@@ -121,7 +121,7 @@ def run(
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
     _print_late_notes(going, planned)
-    if result.failed:
+    if result.failed or any(export.reason for export in result.exports):
         ctx.exit(1)
 
 
@@ -215,6 +215,9 @@ def _print_summary(result: Result, seconds: float) -> None:
         click.echo(f"  {what:9} {where}")
     if result.report_path.is_file():
         click.echo(f"  report    {result.report_path}")
+    for export in result.exports:
+        if export.reason is None:
+            click.echo(f"  {export.form:9} {export.output}")
     background = sum(report.background_tiles for report in result.images)
     if background:
         tiles = sum(report.tiles for report in result.images)
@@ -224,6 +227,9 @@ def _print_summary(result: Result, seconds: float) -> None:
         click.echo(f"  note: {report.name}: {'; '.join(report.warnings)}")
     for report in result.failed[:SOME]:
         click.echo(f"  failed: {report.name}: {report.reason}", err=True)
+    for export in result.exports:
+        if export.reason is not None:
+            click.echo(f"  not exported: {export.form}: {export.reason}", err=True)
     more = max(len(warned) - SOME, 0) + max(len(result.failed) - SOME, 0)
     if more:
         click.echo(f"  and {more} more; see {result.folder / 'run.json'}", err=True)
@@ -382,7 +388,7 @@ def status(results: Path, *, as_json: bool) -> None:
 
 @main.command(help=HELP)
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--to", "form", required=True, metavar="|".join(EXPORTERS), help="The format.")
+@click.option("--to", "form", required=True, metavar="FORMAT", help="One of those above.")
 @click.option(
     "-o",
     "--output",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,28 +27,69 @@ class Exporter:
     summary : str
         One line for the help.
     output : str
-        Name of what it writes, in the results folder, where no other is given.
+        Name of what it writes, in the results folder, where no other is given; of a folder with
+        a slash.
+    needs : str
+        A package that is installed with ``cellseg[tables]`` only, or nothing.
     """
 
     writer: str
     summary: str
     output: str
+    needs: str = ""
 
 
 EXPORTERS: dict[str, Exporter] = {
+    "csv": Exporter(
+        "cellseg.pipeline.to_csv:write_csv",
+        "the table of all cells as text: R, Excel",
+        "cells.csv",
+    ),
+    "anndata": Exporter(
+        "cellseg.pipeline.to_anndata:write_h5ad",
+        "the table as AnnData: scanpy, squidpy",
+        "cells.h5ad",
+        "h5py",
+    ),
+    "spatialdata": Exporter(
+        "cellseg.pipeline.to_spatialdata:write_spatialdata",
+        "labels, outlines and table as one zarr: spatialdata, napari-spatialdata",
+        "cells.spatialdata.zarr/",
+    ),
+    "geojson": Exporter(
+        "cellseg.pipeline.to_geojson:write_geojson",
+        "outlines, classes and measurements, a file for each image: QuPath",
+        "geojson/",
+    ),
+    "roi": Exporter(
+        "cellseg.pipeline.to_roi:write_rois",
+        "outlines for the ROI Manager, a zip file for each image: ImageJ, Fiji",
+        "rois/",
+        "roifile",
+    ),
+    "ome-tiff": Exporter(
+        "cellseg.pipeline.to_ome_tiff:write_ome_tiffs",
+        "labels as tiled pyramids, a file for each image: Fiji, QuPath",
+        "ome_tiff/",
+    ),
+    "cellprofiler": Exporter(
+        "cellseg.pipeline.to_cellprofiler:write_cellprofiler",
+        "Image.csv and Cells.csv: CellProfiler Analyst, pycytominer",
+        "cellprofiler/",
+    ),
     "coco": Exporter(
-        "cellseg.pipeline.exported:write_coco",
-        "one COCO file in JSON: run lengths, box, area, score, class and label of each cell",
+        "cellseg.pipeline.to_coco:write_coco",
+        "masks as run lengths, box, area, score and class in JSON: pycocotools",
         "cells.coco.json",
     ),
     "masks": Exporter(
-        "cellseg.pipeline.exported:write_stacks",
-        "a folder with a TIFF for each image, one plane for each cell: 255 on it, else 0",
-        "masks",
+        "cellseg.pipeline.to_masks:write_stacks",
+        "a TIFF for each image, one plane for each cell: 255 on it, else 0",
+        "masks/",
     ),
 }
 
-
+WIDTH = max(map(len, EXPORTERS))
 HELP = "\n".join(
     [
         "Write the cells of RESULTS, the folder of a run, for other programs.\n",
@@ -55,12 +97,69 @@ HELP = "\n".join(
         "done are left out.\n",
         "\b",
         *(
-            f"  {name:6} {exporter.summary}\n         Default: RESULTS/{exporter.output}"
+            f"  {name:{WIDTH}}  {exporter.summary}\n  {'':{WIDTH}}  RESULTS/{exporter.output}"
             for name, exporter in EXPORTERS.items()
         ),
     ]
 )
 """What `cellseg export --help` says."""
+
+
+def check_known(forms: Iterable[str], where: str) -> None:
+    """Refuse formats that are not known.
+
+    Parameters
+    ----------
+    forms : iterable of str
+    where : str
+        Who asks for them, for the message.
+
+    Raises
+    ------
+    CellsegError
+    """
+    for form in forms:
+        if form not in EXPORTERS:
+            raise CellsegError(
+                f"{where} {form}: no such format.{nearest(form, EXPORTERS)}"
+                f" Known: {', '.join(EXPORTERS)}."
+            )
+
+
+def check_installed(forms: Iterable[str], where: str) -> None:
+    """Refuse formats that need a package which is not installed; see `check_known`.
+
+    Raises
+    ------
+    CellsegError
+    """
+    for form in forms:
+        needs = EXPORTERS[form].needs
+        if needs and find_spec(needs) is None:
+            raise CellsegError(
+                f"{where} {form}: needs the package {needs}, which is not installed."
+                ' Install it by pip install "cellseg[tables]".'
+            )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How an export at the end of a run went; a line of ``run.json``.
+
+    Parameters
+    ----------
+    form : str
+    output : str
+        Where it is.
+    seconds : float
+    reason : str or None
+        Why it could not be written.
+    """
+
+    form: str
+    output: str
+    seconds: float
+    reason: str | None = None
 
 
 class Export:
@@ -78,15 +177,12 @@ class Export:
     Raises
     ------
     CellsegError
-        If there is no such form, or no image that is done.
+        If there is no such form, a package that it needs is missing, or no image is done.
     """
 
     def __init__(self, results: Path, form: str, output: Path | None = None) -> None:
-        if form not in EXPORTERS:
-            raise CellsegError(
-                f"--to {form}: no such format. Known: {', '.join(EXPORTERS)}."
-                + nearest(form, EXPORTERS)
-            )
+        check_known([form], "--to")
+        check_installed([form], "--to")
         from cellseg.pipeline.exported import find_images
 
         self.exporter = EXPORTERS[form]

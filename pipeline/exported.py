@@ -1,18 +1,13 @@
-"""The cells of a results folder in the files of others, every cell whole.
-
-Images stream one after the other. Of an image a COCO file needs, at a time, the
-masks of a few thousand cells and the labels around some of them; a TIFF stack
-the masks of all cells of a plane, and one plane.
-"""
+"""The cells of a results folder as the exports see them: image by image, every cell whole."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +16,19 @@ from numpy.typing import NDArray
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.meeting import spread
-from cellseg.pipeline.coco import rle_of
+from cellseg.pipeline.cell_rows import CellRows, rows_by_image, rows_of_file
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.results import DAMAGED, ImageResults, Results, replace_file
+from cellseg.pipeline.results import DAMAGED, ImageResults, Results
 from cellseg.pipeline.table import BOX, WINDOW
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.voxel import Voxel
 
 BATCH = 4096
 """Cells that are read together."""
 COLUMNS = ("label", "t", "z", "z0_px", "z1_px", "layer", "y_px", "x_px", *BOX, "class", "score")
+ORIGIN = ("plate", "well", "site")
 LARGEST_TIFF = 2**32 - 2**25
 """Bytes of pixels from which offsets no longer fit a classic TIFF."""
 
@@ -46,12 +43,15 @@ class ExportedPlane:
     labels : int64 (N,)
         Ascending.
     cells : Instances
+    rows : Table
+        What was asked for of their rows in the cell table.
     """
 
     t: int
     z: int
     labels: NDArray[np.int64]
     cells: Instances
+    rows: pa.Table
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,60 @@ class ExportedImage:
         Of the image they were found in.
     shape : (T, Z, H, W)
     results : ImageResults
+    rows : CellRows
+        Of the table of all cells, which has columns that the image's own may lack.
+    voxel : (z, y, x) or None
+        Size of a voxel in um.
+    source : Path
+        The image itself.
+    level : int
+        Of its pyramid, that the px are of.
+    classes : tuple of str
+        What the model calls its classes, the first of them class 1; none where they have no names.
+    channels : tuple of str
+        Channels measured, as far as they are known.
+    stated : mapping
+        What ``run.json`` says of plate, well and site.
     """
 
     name: str
     file_name: str
     shape: tuple[int, int, int, int]
     results: ImageResults
+    rows: CellRows
+    voxel: Voxel | None = None
+    source: Path = Path()
+    level: int = 0
+    classes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    stated: Mapping[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def origin(self) -> dict[str, str | None]:
+        """Plate, well and site, as far as they are known: of an image without cells maybe not."""
+        first = next(self.rows.tables(1, ORIGIN), None)
+        if first is None:
+            return {name: self.stated.get(name) for name in ORIGIN}
+        return {name: first[name][0].as_py() for name in ORIGIN}
+
+    @cached_property
+    def enlargement(self) -> tuple[float, float]:
+        """How many px of the full resolution a px is along y and x.
+
+        Raises
+        ------
+        CellsegError
+            If a level of the image's pyramid was read and the image cannot be.
+        """
+        if self.level == 0:
+            return 1.0, 1.0
+        try:
+            return open_image(self.source).levels[self.level - 1].factor
+        except (CellsegError, OSError, IndexError):
+            raise CellsegError(
+                f"{self.source}: cannot be read, and its level {self.level} was segmented: where"
+                " its cells are at full resolution is not known. Put the image back."
+            ) from None
 
     @property
     def planes(self) -> list[tuple[int, int]]:
@@ -91,23 +139,28 @@ class ExportedImage:
     def _of_plane(self, t: int, z: int) -> str:
         return self.name if len(self.planes) == 1 else f"{self.name}_t{t}_z{z}"
 
-    def cells(self, only: tuple[int, int] | None = None) -> Iterator[ExportedPlane]:
+    def cells(
+        self, only: tuple[int, int] | None = None, columns: Sequence[str] = ()
+    ) -> Iterator[ExportedPlane]:
         """Yield the cells in the order of their labels, some thousand of a plane at a time.
 
         Of a 3D cell, its section in each plane that has one. Of all planes, or of one t, z.
+        With some columns of the table, or none.
         """
-        for table in self.results.cell_rows(COLUMNS, BATCH):
-            rows = _by_plane(table)
+        needed = list(dict.fromkeys([*COLUMNS, *columns]))
+        for table in self.rows.tables(BATCH, needed):
+            rows, row = _by_plane(table)
             planes = np.stack([rows["t"], rows["z"]], axis=1)
             for t, z in np.unique(planes, axis=0).tolist():
                 if only not in (None, (t, z)):
                     continue
                 there = np.flatnonzero((planes == (t, z)).all(axis=1))
-                chosen = {name: values[there] for name, values in rows.items()}
-                labels = chosen["label"].astype(np.int64)
-                cells = self._instances(t, z, chosen)
-                there = np.flatnonzero([mask.any() for mask in cells.masks])
-                yield ExportedPlane(t, z, labels[there], _tight(cells))
+                cells = self._instances(t, z, {name: each[there] for name, each in rows.items()})
+                there = there[[bool(mask.any()) for mask in cells.masks]]
+                chosen = table.select(list(columns)).take(row[there])
+                yield ExportedPlane(
+                    t, z, rows["label"][there].astype(np.int64), _tight(cells), chosen
+                )
 
     def _instances(self, t: int, z: int, rows: Mapping[str, NDArray[Any]]) -> Instances:
         """Return the cells of some rows, read in groups that lie close together."""
@@ -142,8 +195,11 @@ def _tight(cells: Instances) -> Instances:
     )
 
 
-def _by_plane(table: pa.Table) -> dict[str, NDArray[Any]]:
-    """Return the columns of some rows, those of a 3D cell once for each of its planes."""
+def _by_plane(table: pa.Table) -> tuple[dict[str, NDArray[Any]], NDArray[np.intp]]:
+    """Return the columns of some rows, those of a 3D cell once for each of its planes.
+
+    And which row each is.
+    """
     linked = table["z0_px"].is_valid().to_numpy()
     z = table["z"].to_numpy()
     first = np.where(linked, table["z0_px"].fill_null(0).to_numpy(), z)
@@ -151,7 +207,7 @@ def _by_plane(table: pa.Table) -> dict[str, NDArray[Any]]:
     row, number = spread(counts)
     names = [name for name in COLUMNS if name not in ("z0_px", "z1_px")]
     rows = {name: table[name].to_numpy()[row] for name in names}
-    return rows | {"z": first[row] + number}
+    return rows | {"z": first[row] + number}, row
 
 
 def find_images(folder: Path) -> list[ExportedImage]:
@@ -173,120 +229,43 @@ def find_images(folder: Path) -> list[ExportedImage]:
         ) from None
     if not reports:
         raise CellsegError(f"{folder}: none of its images is done. Run the workflow to its end.")
-    return [_image(results, report) for report in reports]
+    gathered: dict[str, CellRows] | None = None
+    # While a run is going on, or after it was killed, the table of all cells is that of an
+    # earlier one.
+    if document.get("state", "done") == "done" and results.cells_path.is_file():
+        gathered = rows_by_image(results.cells_path)
+    classes = tuple(document.get("model", {}).get("classes") or ())
+    return [_image(results, report, gathered, classes) for report in reports]
 
 
-def _image(results: Results, report: Mapping[str, Any]) -> ExportedImage:
-    name, source = report["name"], Path(report["source"]).name
+def _image(
+    results: Results,
+    report: Mapping[str, Any],
+    gathered: Mapping[str, CellRows] | None,
+    classes: tuple[str, ...],
+) -> ExportedImage:
+    name, source = report["name"], Path(report["source"])
     image = results.at(Place.read(report))
     labels = image.labels
     if not labels.layers or not image.cells_path.is_file():
         raise CellsegError(
             f"{image.folder}: its labels or its table are missing. Run the workflow again."
         )
-    times, _, depth, height, width = open_image(labels.layer_paths[0]).pixels.shape
-    return ExportedImage(name, source, (times, depth, height, width), image)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `path` once written, or goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f"{path.name}.writing")
-    try:
-        yield written
-        replace_file(path, written.replace)
-    finally:
-        written.unlink(missing_ok=True)
-
-
-def write_coco(images: Sequence[ExportedImage], path: Path) -> Iterator[str]:
-    """Write one COCO file; yield the name of each image that is in it.
-
-    A plane is an image there. Each cell has its run lengths (compressed), box,
-    area, class as ``category_id``, and, beside the format, ``score`` and ``label``.
-    """
-    with _whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        planes = [(image, t, z) for image in images for t, z in image.planes]
-        ids = {(image.name, t, z): number for number, (image, t, z) in enumerate(planes, 1)}
-        listed = [_coco_image(number, *plane) for number, plane in enumerate(planes, 1)]
-        file.write(f'{{"images": {json.dumps(listed)},\n"annotations": [')
-        most, number = 1, 0
-        for image in images:
-            for plane in image.cells():
-                most = max(most, int(plane.cells.classes.max(initial=0)))
-                at = ids[image.name, plane.t, plane.z]
-                number = _write_annotations(file, image, plane, at, number)
-            yield image.name
-        names = ["cell"] if most == 1 else [f"class {number}" for number in range(1, most + 1)]
-        categories = [{"id": rank, "name": name} for rank, name in enumerate(names, 1)]
-        file.write(f'\n],\n"categories": {json.dumps(categories)}}}\n')
-
-
-def _coco_image(number: int, image: ExportedImage, t: int, z: int) -> dict[str, Any]:
-    _, _, height, width = image.shape
-    return {"id": number, "file_name": image.plane_name(t, z), "height": height, "width": width}
-
-
-def _write_annotations(
-    file: IO[str], image: ExportedImage, plane: ExportedPlane, image_id: int, number: int
-) -> int:
-    """Append some cells; return the number of the last."""
-    cells, areas = plane.cells, plane.cells.areas().tolist()
-    _, _, height, width = image.shape
-    for i, (label, (y0, x0, y1, x1)) in enumerate(
-        zip(plane.labels.tolist(), cells.boxes.tolist(), strict=True)
-    ):
-        number += 1
-        annotation = {
-            "id": number,
-            "image_id": image_id,
-            "category_id": int(cells.classes[i]),
-            "segmentation": rle_of((y0, x0), cells.masks[i], (height, width)),
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": areas[i],
-            "iscrowd": 0,
-            "score": float(cells.scores[i]),
-            "label": label,
-        }
-        file.write(f"{',' * (number > 1)}\n{json.dumps(annotation)}")
-    return number
-
-
-def write_stacks(images: Sequence[ExportedImage], folder: Path) -> Iterator[str]:
-    """Write a TIFF stack for each plane of each image; yield the name of each image.
-
-    Axes (cell, y, x), uint8, 255 on the cell and 0 elsewhere, in the order of the
-    labels, zlib. A plane without cells is one empty plane. Slides are better
-    served by COCO: here every cell takes the time of a whole plane.
-    """
-    for image in images:
-        for t, z in image.planes:
-            cells = Instances.concatenate([part.cells for part in image.cells((t, z))])
-            write_stack(folder / image.stack_name(t, z), cells, image.shape[2:])
-        yield image.name
-
-
-def write_stack(path: Path, cells: Instances, shape: tuple[int, int]) -> None:
-    """Write objects of a plane as a TIFF stack of masks; see `write_stacks`."""
-    import tifffile
-
-    def planes() -> Iterator[NDArray[np.uint8]]:
-        for (y0, x0, y1, x1), mask in zip(cells.boxes.tolist(), cells.masks, strict=True):
-            plane = np.zeros(shape, np.uint8)
-            plane[y0:y1, x0:x1][mask] = 255
-            yield plane
-        if not len(cells):
-            yield np.zeros(shape, np.uint8)
-
-    count = max(len(cells), 1)
-    large = count * shape[0] * shape[1] > LARGEST_TIFF
-    with _whole(path) as partial, tifffile.TiffWriter(partial, bigtiff=large) as file:
-        file.write(
-            planes(),
-            shape=(count, *shape),
-            dtype=np.uint8,
-            photometric="minisblack",
-            compression="zlib",
-            metadata={"axes": "QYX"},
-        )
+    drawn = open_image(labels.layer_paths[0])
+    times, _, depth, height, width = drawn.pixels.shape
+    rows = rows_of_file(image.cells_path)
+    if gathered is not None:
+        rows = gathered.get(name, CellRows(results.cells_path, ()))
+    return ExportedImage(
+        name,
+        source.name,
+        (times, depth, height, width),
+        image,
+        rows,
+        voxel=drawn.voxel,
+        source=source,
+        level=report.get("level") or 0,
+        classes=classes,
+        channels=tuple(report.get("channels") or ()),
+        stated={name: report.get(name) for name in ORIGIN},
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -37,3 +40,50 @@ def write_json(path: Path, document: object) -> None:
     """Write a JSON document that a person can read."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to, which takes the place of `path` once written, or goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f"{path.name}.writing")
+    try:
+        yield written
+        replace_file(path, written.replace)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        written.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give a folder to write in, which takes the place of `path` once written, or goes.
+
+    Parameters
+    ----------
+    path : Path
+    ours : callable
+        Says whether what is there already may go.
+    """
+    if path.exists() and not ours(path):
+        raise FileExistsError(
+            errno.EEXIST, "is there already and was not written by cellseg", str(path)
+        )
+    written, old = (path.with_name(f"{path.name}.{word}") for word in ("writing", "old"))
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        written.mkdir(parents=True)
+        yield written
+        if path.exists():
+            path.replace(old)
+        written.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for left in (written, old):
+            shutil.rmtree(left, ignore_errors=True)

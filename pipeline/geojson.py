@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ NAMED = 10
 def read_geojson(path: Path, classes: Sequence[str] = ()) -> tuple[Feature, ...]:
     """Return the areas of a GeoJSON file.
 
-    A FeatureCollection, a list of features, a feature or a bare geometry. A feature is
+    A FeatureCollection, a list of features, a feature or a bare geometry; or a zip file with one
+    such file, as `cellseg.pipeline.to_geojson` writes them. A feature is
     called as its `properties.name` or `properties.classification.name` says, the first
     that is there, else by its number in the file, from 1.
 
@@ -38,10 +40,10 @@ def read_geojson(path: Path, classes: Sequence[str] = ()) -> tuple[Feature, ...]
         those asked for, or an area that is empty or crosses itself.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(_text(path))
     except OSError as error:
         raise CellsegError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise CellsegError(
             f"{path}: not GeoJSON: {error}. Export it again, in QuPath by File > Export objects"
             " as GeoJSON."
@@ -58,6 +60,17 @@ def read_geojson(path: Path, classes: Sequence[str] = ()) -> tuple[Feature, ...]
             f" Known: {', '.join(known[:NAMED]) or 'no names at all'}."
         )
     return tuple(_feature(each, k, path) for k, each in chosen)
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file, or in the one file of a zip file."""
+    if path.suffix.lower() != ".zip":
+        return path.read_text(encoding="utf-8-sig")
+    with zipfile.ZipFile(path) as packed:
+        names = packed.namelist()
+        if len(names) != 1:
+            raise ValueError(f"a zip file with {len(names)} files in it; one is expected")
+        return packed.read(names[0]).decode("utf-8-sig")
 
 
 def _features(document: Any, path: Path) -> list[dict[str, Any]]:

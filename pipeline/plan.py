@@ -15,6 +15,7 @@ from cellseg.pipeline.assembled import fingerprints
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.described import check_halo, describe, overlap_of
 from cellseg.pipeline.diameter import Diameter, Estimated, given_px
+from cellseg.pipeline.export import check_installed, check_known
 from cellseg.pipeline.gate_settings import check_columns
 from cellseg.pipeline.image import Image, fingerprint
 from cellseg.pipeline.inside import check_free
@@ -182,6 +183,8 @@ def plan(
         If inputs are missing, or settings do not fit each other or the images.
     """
     column_types(workflow.measure, ())  # names a group that is not known
+    check_known(workflow.output.export, "[output] export")
+    check_installed(workflow.output.export, "[output] export")
     model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
     overlap = overlap_of(workflow, segmenter)

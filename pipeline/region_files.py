@@ -15,7 +15,7 @@ from cellseg.pipeline.voxel import Voxel
 
 IMAGE = "{image}"
 ENDINGS = {
-    "geojson": (".geojson", ".json"),
+    "geojson": (".geojson", ".json", ".geojson.zip"),
     "mask": (*READERS, ".ome.tif", ".ome.tiff", ".ome.zarr"),
 }
 

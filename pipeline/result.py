@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellseg.pipeline.export import Exported
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.results import ImageResults, Results
@@ -40,12 +41,15 @@ class Result:
         How it went with each image, in the order of the workflow.
     warnings : tuple of str
         What concerns all of them.
+    exports : tuple of Exported
+        How it went with each format that was asked for.
     """
 
     folder: Path
     cells: int
     images: tuple[ImageReport, ...]
     warnings: tuple[str, ...] = ()
+    exports: tuple[Exported, ...] = ()
 
     @property
     def cells_path(self) -> Path:

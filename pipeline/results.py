@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cellseg.pipeline.cell_rows import with_columns
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.files import replace_file as replace_file
 from cellseg.pipeline.files import write_json as write_json
@@ -202,10 +203,7 @@ class Results:
         def tables() -> Iterator[pa.Table]:
             for path in paths:
                 for table in row_groups(path):
-                    missing = [field for field in schema if field.name not in table.column_names]
-                    for field in missing:
-                        table = table.append_column(field, pa.nulls(len(table), field.type))
-                    table = table.select(schema.names).replace_schema_metadata(None)
+                    table = with_columns(table, schema).replace_schema_metadata(None)
                     for name, values in more.items():
                         table = table.append_column(name, values(table))
                     yield table
@@ -421,15 +419,15 @@ def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> in
 
 def _write_csv(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
     def write(partial: Path) -> None:
-        plain = _plain(schema.empty_table()).schema
-        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, plain) as out:
+        text = plain(schema.empty_table()).schema
+        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, text) as out:
             for table in tables:
-                out.write_table(_plain(table))
+                out.write_table(plain(table))
 
     replace_file(path, write)
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """Return a table with each list as text, its items with spaces between."""
     for place, field in enumerate(table.schema):
         if pa.types.is_list(field.type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeLabels
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
+from cellseg.pipeline.export import EXPORTERS, Export, Exported
 from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.plan import ImageReport, Plan, plan
@@ -50,6 +52,7 @@ class Run:
         self.plates = plates_of(plan.scenes, plan.results.folder)
         self.gathered = Gathered()
         self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
+        self.exports: list[Exported] = []
 
     def steps(self) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
@@ -67,6 +70,9 @@ class Run:
             yield step
         self._gather()
         self._write_run("done")
+        for form in dict.fromkeys(self.plan.workflow.output.export):
+            yield from self._export(form)
+            self._write_run("done")
         self._write_report()
         self.plan.results.clear_progress()
 
@@ -262,6 +268,18 @@ class Run:
             self.plan = replace(self.plan, remarks=(*self.plan.remarks, problem))
             self._write_run("done")
 
+    def _export(self, form: str) -> Iterator[Progress]:
+        """Write the cells for another program; what goes wrong costs nothing of the run."""
+        started, folder = time.monotonic(), self.plan.results.folder
+        output, reason = folder / EXPORTERS[form].output, None
+        try:
+            for name in Export(folder, form).steps():
+                yield Progress(name, self.tiles_done, self.plan.tiles, f"export {form}")
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        seconds = round(time.monotonic() - started, 3)
+        self.exports.append(Exported(form, str(output), seconds, reason))
+
     def _write_run(self, state: str) -> None:
         self.plan.results.write_run(self._document(state))
 
@@ -285,12 +303,14 @@ class Run:
             "cells": self.cells,
             "gates": self.gathered.gates,
             "images": [asdict(report) for report in self.ordered],
+            "exports": [asdict(export) for export in self.exports],
         }
 
     def result(self) -> Result:
         """Return what was written; complete once `steps` is exhausted."""
         notes = (*self.plan.notes, *self.gathered.warnings)
-        return Result(self.plan.results.folder, self.cells, self.ordered, notes)
+        about = self.ordered, notes, tuple(self.exports)
+        return Result(self.plan.results.folder, self.cells, *about)
 
 
 def run(

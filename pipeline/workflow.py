@@ -30,6 +30,7 @@ from cellseg.models.settings import (
     Range,
     Unchanged,
 )
+from cellseg.pipeline.export import check_known
 from cellseg.pipeline.gate_settings import Controls, Gates
 from cellseg.pipeline.link_settings import Link, Track
 from cellseg.pipeline.measure_settings import Measure
@@ -84,6 +85,11 @@ class Output(Frozen):
     )
     csv: bool = Field(
         default=False, description="Also write the tables as CSV: cells.csv, images.csv, ..."
+    )
+    export: tuple[str, ...] = Field(
+        default=(),
+        description="Formats that the cells are written in as well at the end of a run, as"
+        " `cellseg export --to` names them.",
     )
     overview: bool = Field(
         default=True, description="Also write a PNG with the cells outlined for each image."
@@ -284,6 +290,9 @@ def read_workflow(
             sources["output", "path"] = "command line"
     classes = chosen_classes(Workflow, raw, str(path), sources)
     workflow = check(Workflow, raw, str(path), sources, classes)
+    check_known(
+        workflow.output.export, f"{sources.get(('output', 'export'), path)}: [output] export"
+    )
     _check_groups(workflow.measure.groups, sources.get(("measure", "groups"), str(path)))
     folder = Path.cwd() if ("images",) in sources else path.absolute().parent
     found = tuple(absolute(entry, folder) for entry in workflow.images)
@@ -310,6 +319,8 @@ def _expand_workflow(raw: Table) -> None:
         raw["images"] = [raw["images"]]
     if isinstance(raw.get("output"), str):
         raw["output"] = {"path": raw["output"]}
+    if isinstance(raw.get("output"), dict) and isinstance(raw["output"].get("export"), str):
+        raw["output"]["export"] = [raw["output"]["export"]]
 
 
 def chosen_classes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tomli_w
 
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")
-CONTROLS = '\n[controls]\nnegative = ["*01"]\npositive = ["*02", "p2/B03"]\n'
+CONTROLS = {"negative": ["*01"], "positive": ["*02", "p2/B03"]}
+
+
+def name_controls(folder: Path) -> None:
+    """Name `CONTROLS` in the workflow of a results folder, as if it had been run with them."""
+    path = folder / "workflow.toml"
+    workflow = tomllib.loads(path.read_text(encoding="utf-8"))
+    path.write_text(tomli_w.dumps({**workflow, "controls": CONTROLS}), encoding="utf-8")
 
 
 def letters(row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,19 @@ def test_what_is_no_area_is_refused_in_one_line(
         read_geojson(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_zip_file_with_one_file_is_read_as_that_file(tmp_path: Path) -> None:
+    text = json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [3, 0], [3, 3], [0, 0]]]})
+    path = tmp_path / "a.geojson.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.geojson", text)
+    (one,) = read_geojson(path)
+    assert one.bounds == Box(0, 0, 3, 3)
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("b.geojson", text)
+    with pytest.raises(CellsegError, match="a zip file with 2 files in it; one is expected"):
+        read_geojson(path)
+    path.write_bytes(b"not a zip file")
+    with pytest.raises(CellsegError, match="not GeoJSON"):
+        read_geojson(path)

@@ -18,8 +18,8 @@ from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers, to_layers
 from cellseg.pipeline.coco import rle_of
-from cellseg.pipeline.exported import write_stack
 from cellseg.pipeline.masks import MaskSource, find_masks, read_pair
+from cellseg.pipeline.to_masks import write_stack
 from synthetic import discs
 
 SHAPE = (30, 40)

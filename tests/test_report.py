@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
-from reported import CONTROLS, add_quality, write_wells
+from reported import add_quality, name_controls, write_wells
 
 from cellseg.models import CellsegError
 from cellseg.pipeline import report as reporting
@@ -68,7 +68,9 @@ def test_a_run_writes_a_report_of_all_of_it(folder: Path) -> None:
     assert found["cells"] == sum(row[5] for row in found["images"]["rows"]) > 10
     assert (found["done"], found["failed"], found["issues"]) == (3, 0, [])
     assert [row[3] for row in found["images"]["rows"]] == ["A01", "A02", "B03"]
-    assert found["plates"] is found["controls"] is found["quality"] is None
+    assert found["controls"] is None
+    assert [well[3] for well in found["plates"]["wells"]] == ["A01", "A02", "B03"]
+    assert len(found["quality"]["channels"]) == 1
     assert 'name = "threshold"' in found["workflow"]
     kinds = {kind["kind"]: kind["cells"] for kind in found["pictures"]["kinds"]}
     assert {"typical", "largest", "smallest"} <= set(kinds)
@@ -212,8 +214,7 @@ def test_tables_of_wells_become_plates_with_controls_and_gates(folder: Path) -> 
     out = folder / "out"
     write_wells(out, 8, 12, plates=("p1", "p2"), empty=("C03",))
     add_quality(out, ["out of focus"])
-    with (out / "workflow.toml").open("a") as file:
-        file.write(CONTROLS)
+    name_controls(out)
     write_report(out)
     found = shown(folder)
     assert [(p["name"], p["rows"], p["columns"]) for p in found["plates"]["plates"]] == [

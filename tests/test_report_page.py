@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from browser import Browser, started
-from reported import CONTROLS, add_quality, write_wells
+from reported import add_quality, name_controls, write_wells
 
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.report import write_report
@@ -46,8 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = json.loads((out / "run.json").read_text())
     document["images"][3]["warnings"] = [EVIL]
     (out / "run.json").write_text(json.dumps(document))
-    with (out / "workflow.toml").open("a") as file:
-        file.write(CONTROLS)
+    name_controls(out)
     write_report(out)
     return out
 

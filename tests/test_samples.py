@@ -15,8 +15,8 @@ from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers
 from cellseg.models.settings import NetworkSettings, TrainSettings
 from cellseg.pipeline.coco import rle_of
-from cellseg.pipeline.exported import write_stack
 from cellseg.pipeline.samples import median_diameter, read_samples
+from cellseg.pipeline.to_masks import write_stack
 from synthetic import discs
 
 SHAPE = (70, 80)
