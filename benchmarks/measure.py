@@ -165,8 +165,9 @@ def whole_table(kind: str, repeats: int) -> dict[str, Any]:
         (folder / "w.toml").write_text('images = "slide.tif"\n[model]\nname = "threshold"\n')
         scene = plan(read_workflow(folder / "w.toml"), Config(device="cpu")).scenes[0]
         store = LabelStore(folder / "labels.zarr")
-        store.start("key", (1, 1, *labels.shape), None)
-        store.paint(0, 0, Box(0, 0, *labels.shape), lambda box: labels[box.slices])
+        side = len(labels)
+        store.start("key", (1, 1, side, side), None)
+        store.paint(0, 0, Box(0, 0, side, side), lambda box: labels[box.slices])
         store.finish(1, 1)
         cells = _cells(labels)
         ids = np.arange(1, len(cells) + 1, dtype=np.uint32)

@@ -10,7 +10,8 @@ from math import pi
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
+from cellseg.pipeline.runs import Integers
 from cellseg.pipeline.voxel import Voxel
 
 COLUMNS = (
@@ -44,7 +45,7 @@ class Body(Patch):
     @property
     def height(self) -> int:
         """Rows of a plane."""
-        return self.pixels.shape[1] // self.depth
+        return int(self.pixels.shape[1]) // self.depth
 
     @cached_property
     def along(self) -> tuple[Integers, Integers, Integers]:
@@ -99,7 +100,7 @@ class Body(Patch):
             edge |= inner != cells[inside, other, inside]
             edge |= inner != cells[inside, inside, other]
         edge &= inner >= 0
-        return edge.reshape(-1, edge.shape[2])
+        return edge.reshape(self.framed.shape[0] - 2, -1)
 
 
 def solid(patch: Patch) -> Columns:

@@ -7,7 +7,8 @@ from math import pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Floats, Integers, Patch
+from cellseg.pipeline.patch import Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 KINDS = np.zeros(50, np.int64)
 """What a pixel adds to the perimeter, by its neighbours at the edge: 1, the root of 2, or half of

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Floats, Integers, Patch
+from cellseg.pipeline.patch import Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 NOWHERE = np.iinfo(np.int64).max // 8  # beyond any column, and safe to double
 BATCH = 2**16
@@ -165,7 +166,8 @@ def _farthest(y: NDArray[np.signedinteger], x: NDArray[np.signedinteger]) -> Int
     down *= down
     right *= right
     down += right
-    return down.reshape(len(y), -1).max(axis=1).astype(np.int64)
+    farthest: Integers = down.reshape(len(y), -1).max(axis=1).astype(np.int64)
+    return farthest
 
 
 def _narrowest(y: NDArray[np.signedinteger], x: NDArray[np.signedinteger]) -> Floats:

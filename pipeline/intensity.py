@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
 from cellseg.pipeline.ranked import Ranked
+from cellseg.pipeline.runs import Integers
 
 
 def intensity(patch: Patch) -> Columns:

@@ -58,7 +58,7 @@ class Measured:
         known = inputs.measured_names(channels)
         every = [Plane(name, (number,)) for number, name in enumerate(channels)]
         every += inputs.derived
-        chosen = range(len(known))
+        chosen: Sequence[int] = range(len(known))
         if wanted is not None:
             numbered = numbering or channels
             found = (find_channel(known, source, each, numbered) for each in wanted)

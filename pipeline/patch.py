@@ -103,7 +103,8 @@ class Patch:
     @cached_property
     def x(self) -> Integers:
         """Column of each pixel in the window, int64 (P,)."""
-        return self.at - self.y * self.pixels.shape[2]
+        column: Integers = self.at - self.y * self.pixels.shape[2]
+        return column
 
     def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """Give each pixel the value of its cell: from (N,) to (P,), of the same dtype."""
@@ -134,7 +135,7 @@ class Patch:
         """Where in the window the pixels of `edge` are, bool (H, W)."""
         cells = self.framed
         inner = cells[1:-1, 1:-1]
-        edge = inner != cells[:-2, 1:-1]
+        edge: NDArray[np.bool_] = inner != cells[:-2, 1:-1]
         for other in (cells[2:, 1:-1], cells[1:-1, :-2], cells[1:-1, 2:]):
             edge |= inner != other
         edge &= inner >= 0
@@ -159,7 +160,7 @@ class Patch:
 
     def levels(self, channel: int) -> NDArray[Any]:
         """Return the value of channel `channel` at each pixel, (P,), of the dtype of `pixels`."""
-        return self.pixels[channel].reshape(-1)[self.at]
+        return np.take(self.pixels[channel], self.at)
 
     def intensity(self, channel: int) -> Floats:
         """Return the value of channel number `channel` at each pixel, float64 (P,)."""

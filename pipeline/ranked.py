@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.patch import Floats, Integers, Patch
+from cellseg.pipeline.patch import Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 FEW = 2**16
 """Cells whose number fits into 16 bits."""
@@ -30,12 +31,14 @@ class Ranked:
     @property
     def least(self) -> Floats:
         """The smallest value of each cell, float64 (N,)."""
-        return self.values[self.first]
+        least: Floats = np.take(self.values, self.first)
+        return least
 
     @property
     def greatest(self) -> Floats:
         """The largest value of each cell, float64 (N,)."""
-        return self.values[self.first + self.count - 1]
+        greatest: Floats = np.take(self.values, self.first + self.count - 1)
+        return greatest
 
     def percentile(self, percent: float) -> Floats:
         """Return a percentile of each cell, float64 (N,), as `numpy.percentile` defines it.
@@ -49,7 +52,8 @@ class Ranked:
         low = self.values[place]
         high = self.values[np.minimum(place + 1, self.first + self.count - 1)]
         step = high - low
-        return np.where(part < 0.5, low + step * part, high - step * (1 - part))
+        between: Floats = np.where(part < 0.5, low + step * part, high - step * (1 - part))
+        return between
 
     def median_deviation(self, median: Floats) -> Floats:
         """Return the median of the distances of all values to `median` (N,), float64 (N,)."""
@@ -95,8 +99,9 @@ def _sorted(values: NDArray[Any], patch: Patch) -> NDArray[Any]:
     if size > 4:
         return values[_order(values, patch)]
     small = size <= 2 and patch.count <= FEW
-    whole, shift = (np.uint32, 16) if small else (np.uint64, 32)
-    key = patch.spread(np.arange(patch.count).astype(whole) << whole(shift))
+    whole: type[np.unsignedinteger[Any]] = np.uint32 if small else np.uint64
+    shift = 16 if small else 32
+    key = patch.spread((np.arange(patch.count) << shift).astype(whole))
     key |= _as_unsigned(values)
     key.sort()
     key &= whole(2**shift - 1)
@@ -120,7 +125,7 @@ def _as_unsigned(values: NDArray[Any]) -> NDArray[Any]:
         return bits
     sign = bits.dtype.type(1 << (8 * size - 1))
     if kind == "i":
-        return bits ^ sign
+        return np.asarray(bits ^ sign)
     # Floats are sign and size: the larger the size the larger the number, or below 0 the smaller.
     return np.where(bits & sign, ~bits, bits | sign)
 
@@ -131,5 +136,5 @@ def _as_before(bits: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return bits
     sign = bits.dtype.type(1 << (8 * dtype.itemsize - 1))
     if dtype.kind == "i":
-        return (bits ^ sign).view(dtype)
+        return np.asarray(bits ^ sign).view(dtype)
     return np.where(bits & sign, bits ^ sign, ~bits).view(dtype)

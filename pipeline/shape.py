@@ -8,7 +8,8 @@ import numpy as np
 
 from cellseg.pipeline.edges import perimeter
 from cellseg.pipeline.hull import Hulls
-from cellseg.pipeline.patch import Columns, Floats, Integers, Patch
+from cellseg.pipeline.patch import Columns, Floats, Patch
+from cellseg.pipeline.runs import Integers
 
 LENGTHS = (
     "perimeter",
@@ -27,7 +28,7 @@ def shape(patch: Patch) -> Columns:
     Lengths in px, and in um: NaN where the pixel size is unknown, or a pixel is not a
     square (within 1 %), as a length along no axis is none of so many pixels then.
     """
-    columns = {"perimeter_px": perimeter(patch)} | _ellipse(patch) | _hull(patch)
+    columns: Columns = {"perimeter_px": perimeter(patch)} | _ellipse(patch) | _hull(patch)
     perimeter_px = columns["perimeter_px"]
     round_ = 4 * pi * patch.area / np.where(perimeter_px > 0, perimeter_px, 1) ** 2
     columns |= {

@@ -185,6 +185,22 @@ def test_order_of_ids_is_the_order_of_rows(case: Case, random: Any) -> None:
     same(shuffled, {name: values[order] for name, values in straight.items()})
 
 
+@settings(max_examples=30, deadline=None)
+@given(cases(), st.integers(0, 10**6))
+def test_other_labels_for_the_same_cells_are_other_rows_in_other_places(
+    case: Case, seed: int
+) -> None:
+    labels, pixels = case
+    ids = ids_in(labels)
+    order = np.random.default_rng(seed).permutation(len(ids))
+    renamed = labels.copy()
+    for before, after in zip(ids, ids[order], strict=True):
+        renamed[labels == before] = after
+    here = measure(labels, pixels, ids, ["a", "b"], settings=BOTH)
+    there = measure(renamed, pixels, ids, ["a", "b"], settings=BOTH)
+    same(here, {name: values[order] for name, values in there.items()})
+
+
 def disc(radius: int, value: int = 1) -> NDArray[np.uint32]:
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     return np.where(y * y + x * x <= radius * radius, value, 0).astype(np.uint32)
