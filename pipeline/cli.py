@@ -268,6 +268,70 @@ def train(
     )
 
 
+@main.command(name="import")
+@click.argument("annotations", type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="The annotated images: a folder or one image. Default: where ANNOTATIONS are.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the training set, for cellseg train --from.",
+)
+@click.option(
+    "--classes",
+    metavar="NAME,NAME...",
+    help="Take only cells that are called so; with several, each is a class, in this order.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="CHANNEL",
+    help="Keep this channel of the images, by index or name; may be repeated. Default: all.",
+)
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    annotations: Path,
+    *,
+    images: Path | None,
+    output: Path,
+    classes: str | None,
+    channels: tuple[str, ...],
+) -> None:
+    """Make a training set of ANNOTATIONS: a file, or a folder of files.
+
+    labelme, COCO, GeoJSON of QuPath, ImageJ's ROIs (.zip, .roi), label images or
+    stacks of masks. What gives no cell is listed with its reason, all of it in
+    report.txt of the training set.
+
+    Exit code 1: something was skipped.
+    """
+    from cellseg.pipeline.imported import Import
+
+    beside = annotations if annotations.is_dir() else annotations.parent
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    wanted = [int(channel) if channel.isdigit() else channel for channel in channels]
+    going = Import(annotations, images or beside, output, names, wanted)
+    with progress("images", len(going.pairs)) as show:
+        for done, name in enumerate(going.steps(), 1):
+            show(done, name, None)
+    first, *_ = going.report
+    click.echo(first)
+    for line in [str(each) for each in going.skipped][:SOME]:
+        click.echo(f"  skipped: {line}", err=True)
+    if len(going.skipped) > SOME:
+        where = going.set.folder / "report.txt"
+        click.echo(f"  and {len(going.skipped) - SOME} more; see {where}", err=True)
+    if going.skipped:
+        ctx.exit(1)
+
+
 @main.command()
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))

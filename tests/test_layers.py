@@ -49,8 +49,9 @@ def test_only_models_import_torch_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        # An export writes a stack of masks, which no other part does.
-        ("tifffile", {f"pipeline/{name}" for name in READERS | {"exported"}}),
+        # An export writes a stack of masks, which no other part does; and training sets are TIFF.
+        ("tifffile", {f"pipeline/{name}" for name in READERS | {"exported", "training_set"}}),
+        ("roifile", {"pipeline/imagej"}),
         ("zarr", {f"pipeline/{name}" for name in READERS | WRITERS}),
         ("bioio", {"pipeline/other_formats"}),
         ("pyarrow.parquet", {"pipeline/results"}),
