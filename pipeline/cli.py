@@ -367,6 +367,40 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
 
 
 @main.command()
+@click.argument("results_a", type=click.Path(path_type=Path))
+@click.argument("results_b", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The table: .parquet or .csv. Default: RESULTS_B/differences.parquet.",
+)
+def compare(results_a: Path, results_b: Path, output: Path | None) -> None:
+    """Find the cells in which RESULTS_A and RESULTS_B, of the same images, differ.
+
+    The table has a row for each: cells only in one, split, merged, or of another
+    outline, with their place; the review queue shows it. Label images or folders
+    of them will do as well, with --output.
+    """
+    from cellseg.pipeline.differences import Comparison, differences_path
+
+    if output is None and not (results_b / "run.json").is_file():
+        raise CellsegError(f"{results_b}: no results folder. Say by --output where the table goes.")
+    going = Comparison(results_a, results_b)
+    with progress("images", len(going.names)) as show:
+        for done, name in enumerate(going.steps(), 1):
+            show(done, name, None)
+    found = going.result()
+    path = output or differences_path(results_b)
+    found.write(path)
+    images = len(going.names)
+    click.echo(f"A {results_a}, B {results_b}: {images} image{'s' * (images != 1)}\n{found.text}")
+    for name in found.unpaired[:SOME]:
+        click.echo(f"  only in one: {name}", err=True)
+    click.echo(f"  table     {path}")
+
+
+@main.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option(
     "--set",

@@ -83,6 +83,11 @@ class Results:
         write_json(self.run_path, document)
 
     @property
+    def differences_path(self) -> Path:
+        """Where these cells differ from those of other results."""
+        return self.folder / "differences.parquet"
+
+    @property
     def progress_path(self) -> Path:
         """How far the run is, while it runs."""
         return self.folder / "progress.json"
