@@ -476,11 +476,25 @@ def status(results: Path, *, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="File or folder to write. Default: in RESULTS, named as above.",
 )
-def export(results: Path, form: str, output: Path | None) -> None:
+@click.option(
+    "--fields",
+    type=click.Choice(["corrected", "reviewed", "done"]),
+    help="With --to training: which images. Default: those with corrected cells.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=64),
+    help="With --to training: of larger images crops of this side, around corrected cells, in px"
+    " as the model sees them. Default: 512.",
+)
+def export(
+    results: Path, form: str, output: Path | None, fields: str | None, size: int | None
+) -> None:
     """Write the cells of RESULTS, the folder of a run, for other programs."""
     from cellseg.pipeline.export import Export
 
-    going = Export(results, form, output)
+    options: dict[str, Any] = {"fields": fields, "size": size}
+    going = Export(results, form, output, **{k: v for k, v in options.items() if v is not None})
     with progress("images", len(going.images)) as show:
         for done, name in enumerate(going.steps(), 1):
             show(done, name, None)

@@ -27,11 +27,14 @@ class Exporter:
         One line for the help.
     output : str
         Name of what it writes, in the results folder, where no other is given.
+    options : tuple of str
+        What else its writer takes, by name; ``folder`` is the results folder.
     """
 
     writer: str
     summary: str
     output: str
+    options: tuple[str, ...] = ()
 
 
 EXPORTERS: dict[str, Exporter] = {
@@ -44,6 +47,12 @@ EXPORTERS: dict[str, Exporter] = {
         "cellseg.pipeline.exported:write_stacks",
         "a folder with a TIFF for each image, one plane for each cell: 255 on it, else 0",
         "masks",
+    ),
+    "training": Exporter(
+        "cellseg.pipeline.review.to_training:write_training",
+        "corrected fields as images and labels for cellseg train --from",
+        "training",
+        ("folder", "fields", "size"),
     ),
 }
 
@@ -74,14 +83,18 @@ class Export:
         One of `EXPORTERS`.
     output : Path, optional
         Where to write; by default in the results folder.
+    **options
+        What the form takes beside it; see `Exporter`.
 
     Raises
     ------
     CellsegError
-        If there is no such form, or no image that is done.
+        If there is no such form or option, or no image that is done.
     """
 
-    def __init__(self, results: Path, form: str, output: Path | None = None) -> None:
+    def __init__(
+        self, results: Path, form: str, output: Path | None = None, **options: str | int
+    ) -> None:
         if form not in EXPORTERS:
             raise CellsegError(
                 f"--to {form}: no such format. Known: {', '.join(EXPORTERS)}."
@@ -90,10 +103,18 @@ class Export:
         from cellseg.pipeline.exported import find_images
 
         self.exporter = EXPORTERS[form]
+        for name in options:
+            if name not in self.exporter.options:
+                raise CellsegError(f"--{name}: means nothing to --to {form}. Leave it out.")
+        self.options: dict[str, str | int | Path] = {**options}
+        if "folder" in self.exporter.options:
+            self.options["folder"] = results
         self.images: list[ExportedImage] = find_images(results)
         self.output = output or results / self.exporter.output
 
     def steps(self) -> Generator[str]:
         """Write; yield the name of each image that is done. A file is there only once whole."""
         module, function = self.exporter.writer.split(":")
-        yield from getattr(import_module(module), function)(self.images, self.output)
+        yield from getattr(import_module(module), function)(
+            self.images, self.output, **self.options
+        )

@@ -5,6 +5,7 @@ It is what `cellseg train --from nuclei FOLDER` takes; see `cellseg.pipeline.tra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 
 from cellseg.models.instances import Instances
 from cellseg.models.layers import to_layers
-from cellseg.pipeline.files import replace_file
+from cellseg.pipeline.files import replace_file, write_json
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.pyramid import regions
 from cellseg.pipeline.tiles import Box
 
 IMAGES, LABELS, CLASSES = "images", "labels", "classes"
+NOTE = "exported.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,20 @@ class TrainingSet:
     def names(self) -> list[str]:
         """Return the names of the images that are there."""
         return sorted(path.stem for path in (self.folder / IMAGES).glob("*.tif"))
+
+    def note(self, names: Sequence[str]) -> None:
+        """Note which images an export has written; `retire` removes those."""
+        write_json(self.folder / NOTE, {"exported": [*names]})
+
+    def retire(self) -> None:
+        """Remove what an earlier export has written, and nothing else."""
+        try:
+            names = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))["exported"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        for name in names:
+            self.remove(str(name))
+        (self.folder / NOTE).unlink()
 
     def write_report(self, lines: Sequence[str]) -> Path:
         """Write what there is to say of it as ``report.txt``; return the path."""
