@@ -112,7 +112,7 @@ class _Field:
         log = getattr(self.image.results, "edits_path", None)
         if log is None or not log.is_file():
             return None
-        return import_module("cellseg.pipeline.review.editor").Editor(self.folder, self.image.name)
+        return import_module("cellseg.pipeline.review.edits").Editor(self.folder, self.image.name)
 
     @property
     def reviewed(self) -> bool:
