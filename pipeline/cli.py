@@ -485,7 +485,7 @@ def status(results: Path, *, as_json: bool) -> None:
     "--size",
     type=click.IntRange(min=64),
     help="With --to training: of larger images crops of this side, around corrected cells, in px"
-    " as the model sees them. Default: 512.",
+    " as the model sees them. Default: 1024.",
 )
 def export(
     results: Path, form: str, output: Path | None, fields: str | None, size: int | None

@@ -115,7 +115,8 @@ def _circle(points: Points) -> Area | str:
     if len(points) != 2:
         return f"a circle of {len(points)} points; it needs its centre and one on its edge"
     radius = float(np.hypot(*(points[1] - points[0])))
-    return Ellipse(*points[0].tolist(), radius, radius)
+    y, x = points[0].tolist()
+    return Ellipse(y, x, radius, radius)
 
 
 def _mask(points: Points, picture: object) -> Area | str:

@@ -132,7 +132,7 @@ def test_labelme_shapes_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
 def test_shapes_of_one_group_are_one_cell_and_reach_no_further_than_the_image(
     tmp_path: Path,
 ) -> None:
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         {"points": SQUARE, "group_id": 7, "label": "nucleus"},
         {"points": [[20, 20], [60, 20], [60, 50], [20, 50]], "label": "debris"},
         {"points": [[10, 3], [12, 3], [12, 9], [10, 9]], "group_id": 7, "label": "nucleus"},
@@ -181,7 +181,7 @@ def test_geojson_features_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
 
 def test_rois_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
     corners = np.array(SQUARE, np.int32)
-    box = {"left": 10, "top": 4, "right": 20, "bottom": 12}
+    box: dict[str, Any] = {"left": 10, "top": 4, "right": 20, "bottom": 12}
     line = ImagejRoi.frompoints(corners)
     line.roitype = ROI_TYPE.POLYLINE
     later, elsewhere = ImagejRoi.frompoints(corners), ImagejRoi.frompoints(corners)

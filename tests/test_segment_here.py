@@ -111,7 +111,7 @@ def test_thresholds_of_a_thousand_cells_move_in_well_under_a_tenth_of_a_second()
     low = np.stack(np.divmod(np.arange(count), 32), axis=1) * 30.0 + random.uniform(
         0, 4, (count, 2)
     )
-    y, x = np.ogrid[-1:1:28j, -1:1:28j]  # type: ignore[misc]
+    y, x = np.ogrid[-1:1:28j, -1:1:28j]
     mask = np.clip(1.5 - y**2 - x**2, 0, 1).astype(np.float32)
     proposals = Proposals.pasted(
         np.concatenate([low, low + 26], axis=1),

@@ -190,10 +190,12 @@ def _sized(
         return model, None
     if settings.diameter_um is not None:
         raise CellsegError("[model] diameter_um is for runs; give diameter_px here.")
-    diameter = settings.diameter_px
-    if diameter == "auto":
+    diameter: float | None
+    if settings.diameter_px == "auto":
         found = estimate_diameter(model, [plane])
         diameter = None if found is None else round(found, 1)
+    else:
+        diameter = settings.diameter_px
     zoom = 1.0 if diameter is None else nearest_zoom(model.diameter_px / diameter)
     _check_size(plane, zoom)
     return model.at_zoom(zoom), diameter

@@ -49,7 +49,7 @@ DRAWN = "drawn cells"
 COLOURS = ("red", "green", "blue")
 
 
-class SegmentWidget(QWidget):  # type: ignore[misc]
+class SegmentWidget(QWidget):
     """Run a model on the image layers that are selected, or on the part of them that is shown.
 
     Parameters
@@ -67,7 +67,8 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         self.diameter, self.estimate = QDoubleSpinBox(), QCheckBox("estimate")
         self.view_only = QCheckBox("only what is shown")
         self.run_button, self.busy = QPushButton("segment"), QProgressBar()
-        self.score, self.mask = (QSlider(Qt.Orientation.Horizontal) for _ in range(2))
+        self.score = QSlider(Qt.Orientation.Horizontal)
+        self.threshold = QSlider(Qt.Orientation.Horizontal)
         self.area, self.said = QSpinBox(), QLabel()
         self.keep_button = QPushButton("add as labels layer")
         self.write_button = QPushButton("write workflow ...")
@@ -87,7 +88,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         self.busy.setRange(0, 0)
         self.busy.hide()
         self.said.setWordWrap(True)
-        for slider in (self.score, self.mask):
+        for slider in (self.score, self.threshold):
             slider.setRange(5, 95)
         self.area.setRange(1, 1_000_000)
         layout = QVBoxLayout(self)
@@ -102,7 +103,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         form.addRow(self.run_button)
         form.addRow(self.busy)
         form.addRow("score", self.score)
-        form.addRow("mask", self.mask)
+        form.addRow("mask", self.threshold)
         form.addRow("least area, px", self.area)
         form.addRow(self.said)
         form.addRow(self.keep_button, self.write_button)
@@ -117,7 +118,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         self.model.currentTextChanged.connect(self._choose_model)
         self.estimate.toggled.connect(self.diameter.setDisabled)
         self.run_button.clicked.connect(self._tried(self.segment))
-        for control in (self.score, self.mask, self.area):
+        for control in (self.score, self.threshold, self.area):
             control.valueChanged.connect(self._cut)
         self.keep_button.clicked.connect(self._tried(self.keep))
         self.write_button.clicked.connect(self._tried(self._ask_where))
@@ -141,7 +142,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         self.weights.clear()
         self.weights.addItems(shipped_weights(name))
         neural = MODELS[name].neural
-        for control in (self.weights, self.diameter, self.estimate, self.score, self.mask):
+        for control in (self.weights, self.diameter, self.estimate, self.score, self.threshold):
             control.setEnabled(neural)
         try:
             self._show(Cuts.of(self._workflow().model))
@@ -151,7 +152,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
     def _show(self, cuts: Cuts) -> None:
         for control, value in (
             (self.score, round(100 * cuts.score)),
-            (self.mask, round(100 * cuts.mask_threshold)),
+            (self.threshold, round(100 * cuts.mask_threshold)),
             (self.area, cuts.min_area_px),
         ):
             control.blockSignals(True)
@@ -163,7 +164,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         """Where the sliders are."""
         if not MODELS[self.model.currentText()].neural:
             return Cuts(0.0, 0.5, self.area.value())
-        return Cuts(self.score.value() / 100, self.mask.value() / 100, self.area.value())
+        return Cuts(self.score.value() / 100, self.threshold.value() / 100, self.area.value())
 
     def _layers(self) -> tuple[list[Any], list[int]]:
         """Return the layers of the image at hand, and which of them are selected."""

@@ -27,7 +27,7 @@ from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.training_set import TrainingSet
 
-SIZE = 512
+SIZE = 1024
 BATCH = 65536
 COLUMNS = ("label", "t", "z", "z0_px", "z1_px", *BOX, "class", "seam")
 Fields = Literal["corrected", "reviewed", "done"]
