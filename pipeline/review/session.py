@@ -87,6 +87,18 @@ class Session:
         for told in self.opening:
             told()
 
+    def reread(self) -> None:
+        """Take the image at hand again, as it is on disk now; what is usual is learnt anew."""
+        self._norms = None
+        self.contents = Contents.read(self.contents.folder)
+        self.open(self.entry.name)
+
+    def all_cells(self) -> pd.DataFrame:
+        """Return the cells of all images: of the one at hand as corrected, of others as measured."""
+        every = self.contents.cells()
+        others = every[every["image"] != self.entry.name].assign(**{STATE: ""})
+        return pd.concat([self.cells, others], ignore_index=True)
+
     def layers(self) -> list[LayerData]:
         """Return the layers of the image, as it is now."""
         return layers_of(self.contents, self.entry, self.labels, self.cells)

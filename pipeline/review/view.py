@@ -61,6 +61,7 @@ class View:
         self.tool: str | None = None
         self.seeds: list[tuple[float, float]] = []
         self.windows: dict[Any, Repaint] = {}
+        self.refused: list[tuple[Any, NDArray[np.uint32], Box, NDArray[np.uint32]]] = []
         self.stepping: list[Callable[[], None]] = []
         self._busy = False
         session.opening.append(self.show)
@@ -95,7 +96,7 @@ class View:
         )
         self._bind(self.marks)
         self.viewer.layers.selection.active = like
-        self.viewer.scale_bar.visible = self.session.labels.voxel is not None
+        self.viewer.canvas.overlays.scale_bar.visible = self.session.labels.voxel is not None
         self.viewer.reset_view()
 
     def _placed(self, like: Any, kind: str) -> dict[str, Any]:
@@ -124,7 +125,11 @@ class View:
         if self.session.labels.in_memory:
             layer.preserve_labels = True
             layer.n_edit_dimensions = 2
-            layer.events.paint.connect(self._painted)
+            self._watch(layer)
+
+    def _watch(self, layer: Any) -> None:
+        layer.events.paint.connect(self._painted)
+        layer.events.labels_update.connect(self._take_off)
 
     def _bind(self, layer: Any) -> None:
         """Let our keys go before those of a layer's kind."""
@@ -257,7 +262,7 @@ class View:
             pixels, name="cells in view", **placed | {"translate": corner}
         )
         layer.contour, layer.preserve_labels = 2, True
-        layer.events.paint.connect(self._painted)
+        self._watch(layer)
         self._bind(layer)
         self.windows[layer] = 0, t, z, box
 
@@ -393,17 +398,28 @@ class View:
 
     def _painted(self, event: Any) -> None:
         """Keep a stroke as a correction, or take it off again."""
-        layer = event.source
-        for lead, box in _touched(event.value).items():
+        layer, atoms = event.source, [_Painted.of(atom) for atom in event.value]
+        for lead, box in _touched(atoms).items():
             where, view = self._where(layer, lead, box)
             number, t, z, window = where
-            before, after = self.session.read(t, z, window, number), view[box.slices].copy()
+            before = self.session.read(t, z, window, number)
+            after = before.copy()
+            for atom in atoms:
+                atom.paint(after, lead, box)
             try:
                 self.session.stroke(before, after, where)
             except CellsegError as error:
+                self.refused.append((layer, view, box, before))
+                self._take_off()
+                self.say(str(error))
+
+    def _take_off(self, _event: Any = None) -> None:
+        """Take refused strokes off; napari writes some of them only after it has told of them."""
+        again, self.refused = self.refused, []
+        for layer, view, box, before in again:
+            if not np.array_equal(view[box.slices], before):
                 view[box.slices] = before
                 layer.refresh()
-                self.say(str(error))
 
     def _where(
         self, layer: Any, lead: tuple[int, ...], box: Box
@@ -443,22 +459,67 @@ class View:
         self._busy = False
 
 
-def _touched(atoms: Iterable[Any]) -> dict[tuple[int, ...], Box]:
-    """Return the box that a stroke has touched in each plane, by the place along other axes.
+class _Painted:
+    """What a brush, eraser or bucket did at one go, in the layer's own px.
 
-    napari notes what a stroke has done as boxes or as indices.
+    Parameters
+    ----------
+    ranges : list of (int, int)
+        First and end along each axis.
+    values : integers, of that shape
+    mask : bool, of that shape
     """
-    found: dict[tuple[int, ...], Box] = {}
-    for atom in atoms:
+
+    def __init__(self, ranges: list[tuple[int, int]], values: Any, mask: NDArray[np.bool_]) -> None:
+        self.ranges, self.values, self.mask = ranges, values, mask
+
+    @classmethod
+    def of(cls, atom: Any) -> _Painted:
+        """Read napari's note of it: a box with a mask, or indices."""
         sides = getattr(atom, "slice_key", None)
         if sides is not None:
             ranges = [(int(side.start), int(side.stop)) for side in sides]
-        else:
-            ranges = [(int(np.min(axis)), int(np.max(axis)) + 1) for axis in atom[0]]
-        *lead, (y0, y1), (x0, x1) = ranges
+            shape = [stop - start for start, stop in ranges]
+            mask = np.ones(shape, bool) if atom.mask is None else np.reshape(atom.mask, shape)
+            return cls(ranges, np.full(shape, atom.new_value, np.uint32), mask)
+        indices, _, new = atom
+        ranges = [(int(np.min(axis)), int(np.max(axis)) + 1) for axis in indices]
+        values = np.zeros([stop - start for start, stop in ranges], np.uint32)
+        mask = np.zeros(values.shape, bool)
+        place = tuple(np.asarray(a) - start for a, (start, _) in zip(indices, ranges, strict=True))
+        values[place], mask[place] = new, True
+        return cls(ranges, values, mask)
+
+    @property
+    def boxes(self) -> Iterator[tuple[tuple[int, ...], Box]]:
+        """The planes that it lies in, each with its box."""
+        *lead, (y0, y1), (x0, x1) = self.ranges
         for place in product(*(range(low, high) for low, high in lead)):
-            old = found.get(place, Box(y0, x0, y1, x1))
+            yield place, Box(y0, x0, y1, x1)
+
+    def paint(self, labels: NDArray[np.uint32], lead: tuple[int, ...], box: Box) -> None:
+        """Paint it onto the labels of a box of a plane."""
+        first = [low for low, _ in self.ranges[: len(lead)]]
+        place = tuple(n - low for n, low in zip(lead, first, strict=True))
+        ends = [high for _, high in self.ranges[: len(lead)]]
+        if not all(low <= n < high for n, low, high in zip(lead, first, ends, strict=True)):
+            return
+        (y0, y1), (x0, x1) = self.ranges[-2:]
+        inside = labels[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0]
+        mask = self.mask[place]
+        inside[mask] = self.values[place][mask]
+
+
+def _touched(atoms: Iterable[_Painted]) -> dict[tuple[int, ...], Box]:
+    """Return the box that a stroke has touched in each plane, by the place along other axes."""
+    found: dict[tuple[int, ...], Box] = {}
+    for atom in atoms:
+        for place, box in atom.boxes:
+            old = found.get(place, box)
             found[place] = Box(
-                min(old.y0, y0), min(old.x0, x0), max(old.y1, y1), max(old.x1, x1)
+                min(old.y0, box.y0),
+                min(old.x0, box.x0),
+                max(old.y1, box.y1),
+                max(old.x1, box.x1),
             )
     return found
