@@ -358,6 +358,7 @@ def test_table_plot_and_layers_stay_in_step(results: Path, make_napari_viewer: V
 
     widget = show(make_napari_viewer(), results)
     table, session = widget.table, widget.session
+    widget.view.points.visible = True
     table.table.sortByColumn(table.model.rows.columns.index("area_px"), Qt.SortOrder.DescendingOrder)
     largest = int(session.cells.sort_values("area_px")["label"].iloc[-1])
     table.table.selectRow(0)

@@ -43,6 +43,8 @@ DIM = (0.45, 0.45, 0.45, 0.5)
 WINDOW_PX = 2048
 """Side of the largest part of a slide that is opened to the brush."""
 CANVAS_PX = 600
+OUTLINED_PX = 2048 * 2048
+"""Of larger planes areas are shown at first: outlines take a while to draw."""
 
 
 class View:
@@ -64,6 +66,7 @@ class View:
         self.refused: list[tuple[Any, NDArray[np.uint32], Box, NDArray[np.uint32]]] = []
         self.stepping: list[Callable[[], None]] = []
         self._busy = False
+        session.put = self._put
         session.opening.append(self.show)
         session.choosing.append(self._mark_chosen)
         session.changing.append(self._repaint)
@@ -81,6 +84,7 @@ class View:
             self.viewer.layers.remove(layer)
         self.windows.clear()
         self.labels: list[Any] = []
+        self.own_colours: dict[Any, Any] = {}
         self.points: Any = None
         for data, settings, kind in self.session.layers():
             for line in settings["metadata"]["cellseg"].get("warnings", ()):
@@ -92,6 +96,7 @@ class View:
             name="chosen",
             face_color="transparent",
             edge_color=CHOSEN,
+            edge_width=0.7,
             **self._placed(like, "marks"),
         )
         self._bind(self.marks)
@@ -114,14 +119,16 @@ class View:
             self._take_labels(layer)
         elif kind == "points":
             self.points = layer
-            layer.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
             layer.selected_data.events.items_changed.connect(self._points_chosen)
+            layer.events.visible.connect(self._repaint_points)
         return layer
 
     def _take_labels(self, layer: Any) -> None:
         """Keep what is painted on a label layer."""
         self.labels.append(layer)
-        layer.contour = 2 if self.session.labels.in_memory else 0
+        self.own_colours[layer] = layer.colormap
+        outlined = np.prod(self.session.labels.shape[2:]) <= OUTLINED_PX
+        layer.contour = 2 if outlined and self.session.labels.in_memory else 0
         if self.session.labels.in_memory:
             layer.preserve_labels = True
             layer.n_edit_dimensions = 2
@@ -318,10 +325,14 @@ class View:
             for layer in (*self.labels, *self.windows):
                 layer.selected_label = chosen[0]
         self._draw_marks()
-        if self.points is not None:
-            rows = {row for label in chosen if (row := self.session.place(label)) is not None}
+        self._select_points()
+
+    def _select_points(self) -> None:
+        """Select the points of the chosen cells; points that are hidden wait until they are shown."""
+        if self.points is not None and self.points.visible:
+            found = (self.session.place(label) for label in self.session.chosen)
             self._busy = True
-            self.points.selected_data = rows
+            self.points.selected_data = {row for row in found if row is not None}
             self._busy = False
 
     def _draw_marks(self, line: list[tuple[float, float]] | None = None) -> None:
@@ -334,8 +345,14 @@ class View:
                 frames.append(np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]]))
         drawn = [*frames, *([np.array(line)] if line else [])]
         drawn += [np.array([[y - 1, x - 1], [y + 1, x + 1]]) for y, x in self.seeds]
+        if not line and not self.seeds and drawn:
+            if list(self.marks.shape_type) != ["polygon"] * len(drawn):
+                self.marks.data = []
+            self.marks.data = drawn if len(self.marks.data) else [(f, "polygon") for f in drawn]
+            return
         kinds = ["polygon"] * len(frames) + ["line"] * bool(line) + ["ellipse"] * len(self.seeds)
-        self.marks.data = []
+        if len(self.marks.data):
+            self.marks.data = []
         if drawn:
             colours = [CHOSEN] * len(frames) + [LINE] * (len(drawn) - len(frames))
             self.marks.add(
@@ -352,13 +369,14 @@ class View:
         """Colour cells: those given in their colours, the others grey; None for napari's own."""
         for layer in self.labels:
             if colours is None:
-                layer.colormap = layer._random_colormap  # noqa: SLF001 - nothing public gives it back
+                layer.colormap = self.own_colours[layer]
             else:
                 layer.colormap = {None: DIM, 0: (0, 0, 0, 0), **colours}
         if self.points is not None:
-            labels = self.session.cells["label"].tolist()
-            white = "white" if colours is None else DIM
-            self.points.face_color = [(colours or {}).get(label, white) for label in labels]
+            labels, white = self.session.cells["label"].tolist(), (1.0, 1.0, 1.0, 1.0)
+            other = white if colours is None else DIM
+            shown = [(colours or {}).get(label, other) for label in labels]
+            self.points.face_color = np.array(shown, np.float32).reshape(-1, 4)
 
     # Mouse.
 
@@ -439,8 +457,9 @@ class View:
         while len(self.labels) < len(self.session.labels.names):
             added = self.session.layers()
             self._add(*[each for each in added if each[2] == "labels"][len(self.labels)])
-        for layer in {number: self.labels[number] for number, *_ in repaints}.values():
-            layer.refresh(thumbnail=False, extent=False, highlight=False)
+        if not self.session.labels.in_memory:
+            for layer in {number: self.labels[number] for number, *_ in repaints}.values():
+                layer.refresh(thumbnail=False, extent=False, highlight=False)
         for layer, (number, t, z, window) in self.windows.items():
             if any((n, tt, zz) == (number, t, z) for n, tt, zz, _ in repaints):
                 layer.data[:] = self.session.read(t, z, window, number)
@@ -448,8 +467,22 @@ class View:
         self._repaint_points()
         self._draw_marks()
 
-    def _repaint_points(self) -> None:
-        if self.points is None:
+    def _put(self, where: Repaint, labels: NDArray[np.uint32]) -> None:
+        """Write labels into a layer in memory; only what has changed is drawn again."""
+        number, t, z, box = where
+        plane = self.session.plane(number, t, z)
+        if number >= len(self.labels):  # its layer comes with the next repaint
+            plane[box.slices] = labels
+            return
+        y, x = np.nonzero(plane[box.slices] != labels)
+        layer, axes = self.labels[number], self.session.labels.axes
+        lead = [np.full(len(y), n) for axis, n in (("t", t), ("z", z)) if axis in axes]
+        with layer.events.paint.blocker():
+            layer.data_setitem((*lead, y + box.y0, x + box.x0), labels[y, x])
+
+    def _repaint_points(self, _event: Any = None) -> None:
+        """Bring points up to date; those that are hidden wait until they are shown."""
+        if self.points is None or not self.points.visible:
             return
         places = self.session.places()
         self._busy = True
@@ -457,6 +490,7 @@ class View:
             self.points.data = places
         self.points.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
         self._busy = False
+        self._select_points()
 
 
 class _Painted:
