@@ -24,6 +24,8 @@ __all__ = ["LayerData", "Scale", "get_reader", "layers_of", "open_results", "poi
 
 LayerData = tuple[Any, dict[str, Any], str]
 """What napari makes a layer of: the data, the layer's settings, and its kind."""
+LISTS = "overlaps_with"
+"""The column of the table that holds lists."""
 COLOURS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 """Of channels whose file names no colour."""
 LARGEST_PX = 4096
@@ -284,9 +286,9 @@ def _points(cells: pd.DataFrame, scale: Scale) -> LayerData:
 
 def flat(cells: pd.DataFrame) -> pd.DataFrame:
     """Return a table without lists: labels that a cell overlaps with are text, spaces between."""
-    lists = [name for name in cells if name == "overlaps_with"]
-    if not lists:
+    if LISTS not in cells:
         return cells
-    texts = [" ".join(map(str, labels)) if len(labels) else "" for labels in cells[lists[0]]]
-    return cells.assign(**{str(lists[0]): texts})
+    # Of a cell that was added nothing is known.
+    lists = ([] if labels is None else labels for labels in cells[LISTS])
+    return cells.assign(**{LISTS: [" ".join(map(str, labels)) for labels in lists]})
 

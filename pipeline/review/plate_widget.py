@@ -10,7 +10,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QPainter
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
-from cellseg.pipeline.review.contents import row_letters, well_place
+from cellseg.pipeline.review.contents import Contents, row_letters, well_place
 from cellseg.pipeline.review.session import Session
 
 __all__ = ["PlateWidget"]
@@ -152,7 +152,6 @@ class PlateWidget(QWidget):  # type: ignore[misc]
     def __init__(self, session: Session, open_image: Any) -> None:
         super().__init__()
         self.session, self.open_image = session, open_image
-        self.contents = session.contents
         self.plates, self.column = QComboBox(), QComboBox()
         self.grid, self.bar, self.fields = WellGrid(self.open_well), ColourBar(), QListWidget()
         self._build()
@@ -185,6 +184,11 @@ class PlateWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.bar)
         layout.addWidget(QLabel("fields of the well"))
         layout.addWidget(self.fields)
+
+    @property
+    def contents(self) -> Contents:
+        """The results folder."""
+        return self.session.contents
 
     @property
     def plate(self) -> str:

@@ -32,7 +32,7 @@ class PlotWidget(QWidget):  # type: ignore[misc]
         Gets which of the rows drawn are selected, bool (N,); None where nothing is.
     """
 
-    COLOUR = "#ff9f1c"
+    COLOUR = (1.0, 0.62, 0.11, 1.0)
 
     def __init__(self, selected: Callable[[NDArray[np.bool_] | None], None]) -> None:
         super().__init__()

@@ -113,6 +113,8 @@ def doubts(cells: pd.DataFrame, norms: Norms | None = None) -> pd.DataFrame:
         each of `KINDS` its part in it. Its index is that of `cells`.
     """
     z = (norms or Norms.of(cells)).robust_z(cells) if len(cells) else _compared(cells)
+    if "touches_edge" in cells:  # what is left of a cell that the image cuts is odd, and no doubt
+        z[cells["touches_edge"].fillna(value=False).to_numpy(bool)] = 0.0
     parts, words = {}, {}
     parts["score"], words["score"] = _score(cells)
     parts["seam"], words["seam"] = _seam(cells)

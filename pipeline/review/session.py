@@ -57,6 +57,7 @@ class Session:
         self.choosing: list[Callable[[], None]] = []
         self.changing: list[Callable[[list[Repaint]], None]] = []
         self.opening: list[Callable[[], None]] = []
+        self.put = self._put
         self._norms: Norms | None = None
         self.open(image if image is not None else contents.entries[0].name)
 
@@ -86,6 +87,18 @@ class Session:
             self._note(label for edit in self.editor.log for label in edit.labels)
         for told in self.opening:
             told()
+
+    def reread(self) -> None:
+        """Take the image at hand again, as it is on disk now; what is usual is learnt anew."""
+        self._norms = None
+        self.contents = Contents.read(self.contents.folder)
+        self.open(self.entry.name)
+
+    def all_cells(self) -> pd.DataFrame:
+        """Return the cells of all images: of the one at hand as corrected, of others as measured."""
+        every = self.contents.cells()
+        others = every[every["image"] != self.entry.name].assign(**{STATE: ""})
+        return pd.concat([self.cells, others], ignore_index=True)
 
     def layers(self) -> list[LayerData]:
         """Return the layers of the image, as it is now."""
@@ -283,12 +296,15 @@ class Session:
         """Bring what is in memory up to date; return what to show again."""
         if change.layer >= len(self.labels.names):
             self.labels = LabelArrays.open(self.entry, Corrected(self.writable))
+        where = change.layer, change.t, change.z, change.region
         if self.labels.in_memory:
-            view = self.plane(change.layer, change.t, change.z)
-            view[change.region.slices] = self.read(
-                change.t, change.z, change.region, change.layer
-            )
-        return change.layer, change.t, change.z, change.region
+            self.put(where, self.read(change.t, change.z, change.region, change.layer))
+        return where
+
+    def _put(self, where: Repaint, labels: NDArray[np.uint32]) -> None:
+        """Write labels into those that are in memory."""
+        layer, t, z, box = where
+        self.plane(layer, t, z)[box.slices] = labels
 
     def plane(self, layer: int, t: int, z: int) -> NDArray[np.uint32]:
         """Return a plane (Y, X) of labels that are in memory, to be painted on."""

@@ -43,6 +43,8 @@ DIM = (0.45, 0.45, 0.45, 0.5)
 WINDOW_PX = 2048
 """Side of the largest part of a slide that is opened to the brush."""
 CANVAS_PX = 600
+OUTLINED_PX = 2048 * 2048
+"""Of larger planes areas are shown at first: outlines take a while to draw."""
 
 
 class View:
@@ -61,8 +63,10 @@ class View:
         self.tool: str | None = None
         self.seeds: list[tuple[float, float]] = []
         self.windows: dict[Any, Repaint] = {}
+        self.refused: list[tuple[Any, NDArray[np.uint32], Box, NDArray[np.uint32]]] = []
         self.stepping: list[Callable[[], None]] = []
         self._busy = False
+        session.put = self._put
         session.opening.append(self.show)
         session.choosing.append(self._mark_chosen)
         session.changing.append(self._repaint)
@@ -80,6 +84,7 @@ class View:
             self.viewer.layers.remove(layer)
         self.windows.clear()
         self.labels: list[Any] = []
+        self.own_colours: dict[Any, Any] = {}
         self.points: Any = None
         for data, settings, kind in self.session.layers():
             for line in settings["metadata"]["cellseg"].get("warnings", ()):
@@ -91,11 +96,12 @@ class View:
             name="chosen",
             face_color="transparent",
             edge_color=CHOSEN,
+            edge_width=0.7,
             **self._placed(like, "marks"),
         )
         self._bind(self.marks)
         self.viewer.layers.selection.active = like
-        self.viewer.scale_bar.visible = self.session.labels.voxel is not None
+        self.viewer.canvas.overlays.scale_bar.visible = self.session.labels.voxel is not None
         self.viewer.reset_view()
 
     def _placed(self, like: Any, kind: str) -> dict[str, Any]:
@@ -113,18 +119,24 @@ class View:
             self._take_labels(layer)
         elif kind == "points":
             self.points = layer
-            layer.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
             layer.selected_data.events.items_changed.connect(self._points_chosen)
+            layer.events.visible.connect(self._repaint_points)
         return layer
 
     def _take_labels(self, layer: Any) -> None:
         """Keep what is painted on a label layer."""
         self.labels.append(layer)
-        layer.contour = 2 if self.session.labels.in_memory else 0
+        self.own_colours[layer] = layer.colormap
+        outlined = np.prod(self.session.labels.shape[2:]) <= OUTLINED_PX
+        layer.contour = 2 if outlined and self.session.labels.in_memory else 0
         if self.session.labels.in_memory:
             layer.preserve_labels = True
             layer.n_edit_dimensions = 2
-            layer.events.paint.connect(self._painted)
+            self._watch(layer)
+
+    def _watch(self, layer: Any) -> None:
+        layer.events.paint.connect(self._painted)
+        layer.events.labels_update.connect(self._take_off)
 
     def _bind(self, layer: Any) -> None:
         """Let our keys go before those of a layer's kind."""
@@ -257,7 +269,7 @@ class View:
             pixels, name="cells in view", **placed | {"translate": corner}
         )
         layer.contour, layer.preserve_labels = 2, True
-        layer.events.paint.connect(self._painted)
+        self._watch(layer)
         self._bind(layer)
         self.windows[layer] = 0, t, z, box
 
@@ -313,10 +325,14 @@ class View:
             for layer in (*self.labels, *self.windows):
                 layer.selected_label = chosen[0]
         self._draw_marks()
-        if self.points is not None:
-            rows = {row for label in chosen if (row := self.session.place(label)) is not None}
+        self._select_points()
+
+    def _select_points(self) -> None:
+        """Select the points of the chosen cells; points that are hidden wait until they are shown."""
+        if self.points is not None and self.points.visible:
+            found = (self.session.place(label) for label in self.session.chosen)
             self._busy = True
-            self.points.selected_data = rows
+            self.points.selected_data = {row for row in found if row is not None}
             self._busy = False
 
     def _draw_marks(self, line: list[tuple[float, float]] | None = None) -> None:
@@ -329,8 +345,14 @@ class View:
                 frames.append(np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]]))
         drawn = [*frames, *([np.array(line)] if line else [])]
         drawn += [np.array([[y - 1, x - 1], [y + 1, x + 1]]) for y, x in self.seeds]
+        if not line and not self.seeds and drawn:
+            if list(self.marks.shape_type) != ["polygon"] * len(drawn):
+                self.marks.data = []
+            self.marks.data = drawn if len(self.marks.data) else [(f, "polygon") for f in drawn]
+            return
         kinds = ["polygon"] * len(frames) + ["line"] * bool(line) + ["ellipse"] * len(self.seeds)
-        self.marks.data = []
+        if len(self.marks.data):
+            self.marks.data = []
         if drawn:
             colours = [CHOSEN] * len(frames) + [LINE] * (len(drawn) - len(frames))
             self.marks.add(
@@ -347,13 +369,14 @@ class View:
         """Colour cells: those given in their colours, the others grey; None for napari's own."""
         for layer in self.labels:
             if colours is None:
-                layer.colormap = layer._random_colormap  # noqa: SLF001 - nothing public gives it back
+                layer.colormap = self.own_colours[layer]
             else:
                 layer.colormap = {None: DIM, 0: (0, 0, 0, 0), **colours}
         if self.points is not None:
-            labels = self.session.cells["label"].tolist()
-            white = "white" if colours is None else DIM
-            self.points.face_color = [(colours or {}).get(label, white) for label in labels]
+            labels, white = self.session.cells["label"].tolist(), (1.0, 1.0, 1.0, 1.0)
+            other = white if colours is None else DIM
+            shown = [(colours or {}).get(label, other) for label in labels]
+            self.points.face_color = np.array(shown, np.float32).reshape(-1, 4)
 
     # Mouse.
 
@@ -393,17 +416,28 @@ class View:
 
     def _painted(self, event: Any) -> None:
         """Keep a stroke as a correction, or take it off again."""
-        layer = event.source
-        for lead, box in _touched(event.value).items():
+        layer, atoms = event.source, [_Painted.of(atom) for atom in event.value]
+        for lead, box in _touched(atoms).items():
             where, view = self._where(layer, lead, box)
             number, t, z, window = where
-            before, after = self.session.read(t, z, window, number), view[box.slices].copy()
+            before = self.session.read(t, z, window, number)
+            after = before.copy()
+            for atom in atoms:
+                atom.paint(after, lead, box)
             try:
                 self.session.stroke(before, after, where)
             except CellsegError as error:
+                self.refused.append((layer, view, box, before))
+                self._take_off()
+                self.say(str(error))
+
+    def _take_off(self, _event: Any = None) -> None:
+        """Take refused strokes off; napari writes some of them only after it has told of them."""
+        again, self.refused = self.refused, []
+        for layer, view, box, before in again:
+            if not np.array_equal(view[box.slices], before):
                 view[box.slices] = before
                 layer.refresh()
-                self.say(str(error))
 
     def _where(
         self, layer: Any, lead: tuple[int, ...], box: Box
@@ -423,8 +457,9 @@ class View:
         while len(self.labels) < len(self.session.labels.names):
             added = self.session.layers()
             self._add(*[each for each in added if each[2] == "labels"][len(self.labels)])
-        for layer in {number: self.labels[number] for number, *_ in repaints}.values():
-            layer.refresh(thumbnail=False, extent=False, highlight=False)
+        if not self.session.labels.in_memory:
+            for layer in {number: self.labels[number] for number, *_ in repaints}.values():
+                layer.refresh(thumbnail=False, extent=False, highlight=False)
         for layer, (number, t, z, window) in self.windows.items():
             if any((n, tt, zz) == (number, t, z) for n, tt, zz, _ in repaints):
                 layer.data[:] = self.session.read(t, z, window, number)
@@ -432,8 +467,22 @@ class View:
         self._repaint_points()
         self._draw_marks()
 
-    def _repaint_points(self) -> None:
-        if self.points is None:
+    def _put(self, where: Repaint, labels: NDArray[np.uint32]) -> None:
+        """Write labels into a layer in memory; only what has changed is drawn again."""
+        number, t, z, box = where
+        plane = self.session.plane(number, t, z)
+        if number >= len(self.labels):  # its layer comes with the next repaint
+            plane[box.slices] = labels
+            return
+        y, x = np.nonzero(plane[box.slices] != labels)
+        layer, axes = self.labels[number], self.session.labels.axes
+        lead = [np.full(len(y), n) for axis, n in (("t", t), ("z", z)) if axis in axes]
+        with layer.events.paint.blocker():
+            layer.data_setitem((*lead, y + box.y0, x + box.x0), labels[y, x])
+
+    def _repaint_points(self, _event: Any = None) -> None:
+        """Bring points up to date; those that are hidden wait until they are shown."""
+        if self.points is None or not self.points.visible:
             return
         places = self.session.places()
         self._busy = True
@@ -441,24 +490,70 @@ class View:
             self.points.data = places
         self.points.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
         self._busy = False
+        self._select_points()
 
 
-def _touched(atoms: Iterable[Any]) -> dict[tuple[int, ...], Box]:
-    """Return the box that a stroke has touched in each plane, by the place along other axes.
+class _Painted:
+    """What a brush, eraser or bucket did at one go, in the layer's own px.
 
-    napari notes what a stroke has done as boxes or as indices.
+    Parameters
+    ----------
+    ranges : list of (int, int)
+        First and end along each axis.
+    values : integers, of that shape
+    mask : bool, of that shape
     """
-    found: dict[tuple[int, ...], Box] = {}
-    for atom in atoms:
+
+    def __init__(self, ranges: list[tuple[int, int]], values: Any, mask: NDArray[np.bool_]) -> None:
+        self.ranges, self.values, self.mask = ranges, values, mask
+
+    @classmethod
+    def of(cls, atom: Any) -> _Painted:
+        """Read napari's note of it: a box with a mask, or indices."""
         sides = getattr(atom, "slice_key", None)
         if sides is not None:
             ranges = [(int(side.start), int(side.stop)) for side in sides]
-        else:
-            ranges = [(int(np.min(axis)), int(np.max(axis)) + 1) for axis in atom[0]]
-        *lead, (y0, y1), (x0, x1) = ranges
+            shape = [stop - start for start, stop in ranges]
+            mask = np.ones(shape, bool) if atom.mask is None else np.reshape(atom.mask, shape)
+            return cls(ranges, np.full(shape, atom.new_value, np.uint32), mask)
+        indices, _, new = atom
+        ranges = [(int(np.min(axis)), int(np.max(axis)) + 1) for axis in indices]
+        values = np.zeros([stop - start for start, stop in ranges], np.uint32)
+        mask = np.zeros(values.shape, bool)
+        place = tuple(np.asarray(a) - start for a, (start, _) in zip(indices, ranges, strict=True))
+        values[place], mask[place] = new, True
+        return cls(ranges, values, mask)
+
+    @property
+    def boxes(self) -> Iterator[tuple[tuple[int, ...], Box]]:
+        """The planes that it lies in, each with its box."""
+        *lead, (y0, y1), (x0, x1) = self.ranges
         for place in product(*(range(low, high) for low, high in lead)):
-            old = found.get(place, Box(y0, x0, y1, x1))
+            yield place, Box(y0, x0, y1, x1)
+
+    def paint(self, labels: NDArray[np.uint32], lead: tuple[int, ...], box: Box) -> None:
+        """Paint it onto the labels of a box of a plane."""
+        first = [low for low, _ in self.ranges[: len(lead)]]
+        place = tuple(n - low for n, low in zip(lead, first, strict=True))
+        ends = [high for _, high in self.ranges[: len(lead)]]
+        if not all(low <= n < high for n, low, high in zip(lead, first, ends, strict=True)):
+            return
+        (y0, y1), (x0, x1) = self.ranges[-2:]
+        inside = labels[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0]
+        mask = self.mask[place]
+        inside[mask] = self.values[place][mask]
+
+
+def _touched(atoms: Iterable[_Painted]) -> dict[tuple[int, ...], Box]:
+    """Return the box that a stroke has touched in each plane, by the place along other axes."""
+    found: dict[tuple[int, ...], Box] = {}
+    for atom in atoms:
+        for place, box in atom.boxes:
+            old = found.get(place, box)
             found[place] = Box(
-                min(old.y0, y0), min(old.x0, x0), max(old.y1, y1), max(old.x1, x1)
+                min(old.y0, box.y0),
+                min(old.x0, box.x0),
+                max(old.y1, box.y1),
+                max(old.x1, box.x1),
             )
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.qt.threading import create_worker
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -107,7 +108,28 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
                 show_info(str(error))
 
     def apply(self) -> None:
-        """Apply the corrections of this image to labels and table, beside the window."""
+        """Apply the corrections of this image to labels and table, while the window goes on."""
+        assert self.session is not None  # noqa: S101 - its button is there only then
+        from cellseg.pipeline.review.edits import apply
+
+        session, name = self.session, self.session.entry.name
+        self.correct.progress(0, 0, "applying")
+        worker = create_worker(apply, session.contents.folder, images=[name])
+        worker.returned.connect(lambda _done: self._applied(name))
+        worker.errored.connect(self._not_applied)
+        self.worker = worker
+        worker.start()
+
+    def _applied(self, name: str) -> None:
+        """Show the image as it is now: labels and rows on disk have changed."""
+        assert self.session is not None  # noqa: S101 - see `apply`
+        self.correct.progress(None)
+        self.session.reread()
+        show_info(f"{name}: the corrections are in its labels and its table.")
+
+    def _not_applied(self, error: Exception) -> None:
+        self.correct.progress(None)
+        show_info(f"not applied, all corrections are kept: {error}")
 
 
 def show(viewer: Any, path: Path, image: str | None = None) -> ReviewWidget:
