@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cellseg.pipeline.review.differing import DIFFERS
+
 __all__ = ["KINDS", "Norms", "Queue", "doubts"]
 
 KINDS = {
@@ -18,6 +20,7 @@ KINDS = {
     "shape": "odd shape",
     "overlap": "overlap",
     "edge": "touches edge",
+    "differs": "other model differs",
 }
 """The kinds of doubt, and what the window calls them."""
 SEAMS = {
@@ -41,6 +44,8 @@ CERTAIN = 12.0
 COVERED = 0.05
 """Share of a cell under others from which overlap counts."""
 EDGE = 0.1
+OTHERWISE = 0.8
+"""Doubt where another model sees other cells."""
 NEEDED = ("plate", "area_px", *SHAPE)
 
 
@@ -122,6 +127,7 @@ def doubts(cells: pd.DataFrame, norms: Norms | None = None) -> pd.DataFrame:
     parts["shape"], words["shape"] = _shape(z)
     parts["overlap"], words["overlap"] = _overlap(cells)
     parts["edge"], words["edge"] = _edge(cells)
+    parts["differs"], words["differs"] = _differs(cells)
     table = pd.DataFrame(parts, index=cells.index)
     left = 1 - table.to_numpy().clip(0, 1)
     ranked = pd.DataFrame(
@@ -208,6 +214,14 @@ def _edge(cells: pd.DataFrame) -> Part:
     if "touches_edge" in cells:
         there = cells["touches_edge"].fillna(value=False).to_numpy(bool)
         doubt[there], words[there] = EDGE, "touches the edge"
+    return doubt, words
+
+
+def _differs(cells: pd.DataFrame) -> Part:
+    doubt, words = _nothing(len(cells))
+    if DIFFERS in cells:
+        words = cells[DIFFERS].fillna("").to_numpy(object)
+        doubt = np.where(words != "", OTHERWISE, 0.0)
     return doubt, words
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.review.contents import Contents, Entry
+from cellseg.pipeline.review.differing import with_differences
 from cellseg.pipeline.review.label_arrays import Corrected, LabelArrays
 from cellseg.pipeline.review.layers import LayerData, layers_of, points_of
 from cellseg.pipeline.review.queue import NEEDED, Norms, Queue, doubts
@@ -78,7 +79,7 @@ class Session:
             self.editor = Editor(self.contents.folder, entry.name, self.who)
             corrected = Corrected(self.editor)
         self.labels = LabelArrays.open(entry, corrected)
-        self.measured = self.contents.cells(entry)
+        self.measured = with_differences(self.contents.cells(entry), self.contents.folder)
         self.cells = self.measured.assign(**{STATE: ""})
         self._by_label = {label: row for row, label in enumerate(self.cells["label"].tolist())}
         self.queue = Queue(doubts(self.measured, self.norms), self._verdicts())
