@@ -82,7 +82,7 @@ class SegmentWidget(QWidget):
         self.model.setCurrentText("mask_rcnn")
         self.weights.setEditable(True)
         self.diameter.setRange(0, 2000)
-        self.diameter.setSpecialValueText("as they are")
+        self.diameter.setSpecialValueText("as is")
         self.diameter.setToolTip("typical diameter of the cells, in px")
         self.view_only.setChecked(True)
         self.busy.setRange(0, 0)
