@@ -14,6 +14,7 @@ FILES = [
     path for folder in ("models", "pipeline", "workflows") for path in (ROOT / folder).rglob("*.py")
 ]
 READERS = {"image", "ome_zarr", "source", "tiff", "tiff_layout", "tiff_metadata", "voxel"}
+WIDGETS = {f"review/{path.stem}" for path in FILES if path.stem.endswith("widget")}
 WRITERS = {"results", "labels", "pyramid", "copied"}
 
 
@@ -60,8 +61,9 @@ def test_only_models_import_torch_at_the_top() -> None:
         ("concurrent.futures", {"pipeline/execute"}),
         ("cellseg.pipeline.stages", {"pipeline/__init__", "pipeline/cli", "pipeline/remeasure"}),
         ("cellseg.pipeline.tasks", {"pipeline/stages"}),
-        ("qtpy", set()),
+        ("qtpy", WIDGETS),
         ("PyQt6", set()),
+        ("napari", WIDGETS),
     ],
 )
 def test_each_outside_thing_is_touched_in_one_place(module: str, allowed: set[str]) -> None:
