@@ -19,6 +19,7 @@ from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.export import Export
 from cellseg.pipeline.remeasure import RunAgain
+from cellseg.pipeline.review.edits import Editor
 from cellseg.pipeline.review.to_training import windows
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.training_set import TrainingSet
@@ -102,6 +103,25 @@ def test_large_images_are_cut_around_what_was_corrected(results: Path) -> None:
     assert np.array_equal(read(found, "labels", name) > 0, window > 0)
     assert (window == 3).sum() == (pixels == 3).sum()
     assert len(exported(results, size=64, fields="done").names()) > 4
+
+
+def test_corrections_count_before_they_are_applied(results: Path) -> None:
+    before = np.asarray(labels(results, "f2")[:])
+    Editor(results, "f2", "me").delete([3])
+    Editor(results, "f0", "me").mark(2, "accept")
+    found = exported(results)
+    assert found.names() == ["f2"]
+    assert np.array_equal(read(found, "labels", "f2") > 0, (before > 0) & (before != 3))
+    # Where a cell was removed is a place to look at, too.
+    (name,) = exported(results, size=64).names()
+    y0, x0 = (int(part[1:]) for part in name.split("_")[1:])
+    y, x = (np.flatnonzero((before == 3).any(axis=axis)) for axis in (1, 0))
+    assert y0 <= y[0] and y[-1] < y0 + 64 and x0 <= x[0] and x[-1] < x0 + 64  # noqa: PT018
+    assert exported(results, fields="reviewed").names() == ["f0", "f2"]
+    Editor(results, "f2", "me").change_class([5], 2)
+    kinds = read(exported(results), "classes", "f2")
+    assert set(np.unique(kinds[before == 5])) == {2}
+    assert set(np.unique(kinds[(before > 0) & ~np.isin(before, (3, 5))])) == {1}
 
 
 def test_windows_hold_every_box() -> None:

@@ -10,5 +10,5 @@
     *widget.py    the windows over them
 
 `cellseg review RESULTS` opens it; napari finds the reader and the windows in ``napari.yaml``.
-Nothing here is imported by the rest of cellseg.
+Nothing here is imported by the rest of cellseg, but for the export for trainings.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +19,10 @@ from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers
 from cellseg.models.scale import magnify
+from cellseg.pipeline.change import Change
 from cellseg.pipeline.exported import ExportedImage
 from cellseg.pipeline.remeasure import scenes_of
+from cellseg.pipeline.review.edits import Editor
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
@@ -107,24 +108,21 @@ class _Field:
     image: ExportedImage
 
     @cached_property
-    def editor(self) -> Any:
+    def editor(self) -> Editor | None:
         """What knows the corrections that are not applied; None where there is no log of them."""
-        log = getattr(self.image.results, "edits_path", None)
-        if log is None or not log.is_file():
+        if not self.image.results.edits_path.is_file():
             return None
-        return import_module("cellseg.pipeline.review.edits").Editor(self.folder, self.image.name)
+        return Editor(self.folder, self.image.name)
 
     @property
     def reviewed(self) -> bool:
         """Whether somebody has looked at it in the review."""
         return self.editor is not None and bool(self.editor.log)
 
-    @property
+    @cached_property
     def classed(self) -> bool:
         """Whether there are cells of several classes."""
-        return (
-            max((int(table["class"].to_numpy().max()) for table in self._tables()), default=1) > 1
-        )
+        return int(self.classes.max()) > 1
 
     def _tables(self) -> Iterator[Any]:
         return (part for part in self.image.results.cell_rows(COLUMNS, BATCH) if len(part))
@@ -150,9 +148,7 @@ class _Field:
 
     def corrected(self) -> Places:
         """Return where cells were corrected, removed ones too as far as the log knows them."""
-        edits = self.editor.surviving if self.editor is not None else ()
-        changes = [each for edit in edits for each in edit.changes]
-        places = [(each.t, each.z, *each.box) for each in changes]
+        places = [(each.t, each.z, *each.box) for each in self._changes]
         return np.concatenate(
             [self._places(edited=True), np.array(places, np.int64).reshape(-1, 6)]
         )
@@ -164,12 +160,23 @@ class _Field:
             return np.stack([labels.read(t, z, box, layer=n) for n in range(labels.layers)])
         return np.stack([self.editor.labels(t, z, box, n) for n in range(self.editor.layers)])
 
+    @property
+    def _changes(self) -> list[Change]:
+        """What the log has done to cells; that one was accepted does nothing."""
+        edits = self.editor.surviving if self.editor is not None else ()
+        return [each for edit in edits if edit.what != "accept" for each in edit.changes]
+
+    @cached_property
     def classes(self) -> NDArray[np.uint8]:
-        """Return the class of each label, as far as the table knows it, else 1."""
+        """The class of each label, as far as it is known, else 1."""
         tables = [(t["label"].to_numpy(), t["class"].to_numpy()) for t in self._tables()]
-        known = np.ones(max((int(labels[-1]) + 1 for labels, _ in tables), default=1), np.uint8)
+        changed = {each.label for each in self._changes}
+        most = max([0, *changed, *(int(labels[-1]) for labels, _ in tables)])
+        known = np.ones(most + 1, np.uint8)
         for labels, classes in tables:
             known[labels] = classes
+        for label in changed:
+            known[label] = self.editor.class_of(label) if self.editor is not None else 1
         return known
 
 
@@ -180,7 +187,7 @@ def _crops(
     plane, image = scene.grid.plane, field.image
     side = max(round(size / scene.zoom), 1)
     whole = max(plane.shape) <= side
-    classes = field.classes() if field.classed else None
+    classes = field.classes if field.classed else None
     for t, z in np.unique(places[:, :2], axis=0).tolist():
         here = places[(places[:, :2] == (t, z)).all(axis=1), 2:]
         name = image.name if len(image.planes) == 1 else f"{image.name}_t{t}_z{z}"
