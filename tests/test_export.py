@@ -28,6 +28,8 @@ from cellseg.pipeline.tiles import Box
 from synthetic import discs
 
 SHAPE = (60, 70)
+MASKS = ("coco", "masks")
+"""The forms that `find_masks` reads back."""
 
 
 def results(folder: Path, images: dict[str, list[Instances]]) -> Path:
@@ -88,7 +90,7 @@ def test_every_form_gives_back_the_very_cells(
 ) -> None:
     images = {"a": discs(seed, SHAPE, count), "b.c": discs(seed + 1, SHAPE, other)}
     folder = results(tmp_path / "out", {name: [cells] for name, cells in images.items()})
-    for form in EXPORTERS:
+    for form in MASKS:
         found = find_masks(exports(folder, form))
         assert sorted(found) == ["a", "b.c"]
         for name, cells in images.items():
@@ -136,7 +138,7 @@ def test_coco_says_what_the_table_says(tmp_path: Path, monkeypatch: pytest.Monke
 def test_each_plane_of_a_volume_is_an_image(tmp_path: Path) -> None:
     planes = [discs(1, SHAPE, 4), Instances.empty(), discs(2, SHAPE, 3)]
     folder = results(tmp_path / "out", {"v": planes})
-    for form in EXPORTERS:
+    for form in MASKS:
         found = find_masks(exports(folder, form))
         assert sorted(found) == ["v_t0_z0", "v_t0_z1", "v_t0_z2"]
         for z, cells in enumerate(planes):
@@ -166,7 +168,7 @@ def test_the_sections_of_a_3d_cell_are_in_the_image_of_their_plane(tmp_path: Pat
     ]
     schema = pa.schema([(column, FIRST[column]) for column in exported.COLUMNS])
     image.write_cells("key", "key", [pa.Table.from_pylist(rows, schema=schema)], schema, {})
-    for form in EXPORTERS:
+    for form in MASKS:
         found = find_masks(exports(folder, form))
         for z, plane in enumerate(volume):
             truth = Instances.from_labels(plane.astype(np.int32))

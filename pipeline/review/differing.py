@@ -40,35 +40,33 @@ def with_differences(cells: pd.DataFrame, results: Path) -> pd.DataFrame:
         return cells
     table = pd.read_parquet(path)
     table = table[table["image"].isin(cells["image"].unique())]
-    words = pd.Series("", index=cells.index, dtype=object)
-    rows = {
-        (image, label): row
-        for image, label, row in zip(cells["image"], cells["label"], cells.index, strict=True)
-    }
-    for each in table[table["kind"] != "only_a"].itertuples():
-        others = [] if each.kind != "split" else str(each.others or "").split()
-        for label in (int(each.label_b), *map(int, others)):
-            if (row := rows.get((each.image, label))) is not None:
-                words[row] = WORDS[each.kind]
+    words = [""] * len(cells)
+    keys = zip(cells["image"], cells["label"], strict=True)
+    rows = {(image, int(label)): row for row, (image, label) in enumerate(keys)}
+    for each in table[table["kind"] != "only_a"].to_dict("records"):
+        others = str(each["others"] or "").split() if each["kind"] == "split" else []
+        for label in (int(each["label_b"]), *map(int, others)):
+            if (row := rows.get((each["image"], label))) is not None:
+                words[row] = WORDS[each["kind"]]
     for row, far in _nearest(cells, table[table["kind"] == "only_a"]):
         said = f"a cell {far:.0f} px from here is gone"
         words[row] = f"{words[row]}, {said}" if words[row] else said
     return cells.assign(**{DIFFERS: words})
 
 
-def _nearest(cells: pd.DataFrame, lost: pd.DataFrame) -> list[tuple[object, float]]:
-    """Return, for each cell that is gone, the row of the nearest one and its distance in px."""
+def _nearest(cells: pd.DataFrame, lost: pd.DataFrame) -> list[tuple[int, float]]:
+    """Return, for each cell that is gone, the number of the nearest row and its distance in px."""
     from scipy.spatial import KDTree
 
-    found: list[tuple[object, float]] = []
+    found: list[tuple[int, float]] = []
     planes = ["image", "t", "z"]
-    there = dict(iter(cells.groupby(planes)))
-    for plane, gone in lost.groupby(planes):
+    there = cells.groupby(planes).indices
+    for plane, chosen in lost.groupby(planes).indices.items():
         if (near := there.get(plane)) is None:
             continue
-        distances, places = KDTree(_centres(near)).query(_centres(gone))
-        rows = near.index[np.atleast_1d(places)].tolist()
-        found += zip(rows, np.atleast_1d(distances).tolist(), strict=True)
+        tree = KDTree(_centres(cells.iloc[near]))
+        distances, places = tree.query(_centres(lost.iloc[chosen]))
+        found += zip(near[places].tolist(), distances.tolist(), strict=True)
     return found
 
 
