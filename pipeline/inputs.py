@@ -19,7 +19,7 @@ from cellseg.models.channel_settings import Combination, Grey, MaxOf, Stain, Sum
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import find_channel
 
-__all__ = ["PLANES", "Inputs", "Plane"]
+__all__ = ["PLANES", "Inputs", "Plane", "make"]
 
 COLOURS = ("red", "green", "blue")
 LUMINANCE = (0.2125, 0.7154, 0.0721)
@@ -133,7 +133,7 @@ class Inputs:
         if self.plain:
             return pixels
         by_number = dict(zip(self.channels, pixels, strict=True))
-        return _stacked([_make(plane, by_number) for plane in self.planes], pixels.dtype)
+        return _stacked([make(plane, by_number) for plane in self.planes], pixels.dtype)
 
     def measured_names(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Return the names of an image's channels and behind them those of the `derived` planes.
@@ -144,13 +144,6 @@ class Inputs:
         for plane in self.derived:
             names.append(plane.name if plane.name not in names else f"input_{plane.name}")
         return tuple(names if len(set(names)) == len(names) else _numbered(names, len(channels)))
-
-    def measured(self, pixels: Pixels) -> Pixels:
-        """Return all channels of an image (C, h, w) and behind them the `derived` planes."""
-        if self.plain:
-            return pixels
-        made = [_make(plane, dict(enumerate(pixels))) for plane in self.derived]
-        return np.concatenate([pixels, np.stack(made)])
 
 
 def _numbered(names: Sequence[str], channels: int) -> list[str]:
@@ -191,7 +184,7 @@ def _stacked(planes: Sequence[Pixels], dtype: np.dtype[Any]) -> Pixels:
     return np.stack([plane.astype(kept, copy=False) for plane in planes])
 
 
-def _make(plane: Plane, pixels: dict[int, Pixels]) -> Pixels:
+def make(plane: Plane, pixels: dict[int, Pixels]) -> Pixels:
     """Return a plane (h, w), contiguous, from the channels of an image by their number."""
     mine = [np.ascontiguousarray(pixels[channel]) for channel in plane.channels]
     return mine[0] if plane.settings is None else PLANES[type(plane.settings)](plane.settings, mine)

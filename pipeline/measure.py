@@ -1,8 +1,8 @@
 """Labels and pixels to one row a cell: a dict of vectorised functions, one a group of columns.
 
 A new measurement is one function from `Patch` to columns and one line in
-`MEASUREMENTS`. Every value follows from the pixels of its own cell alone, to
-the last bit: neither the window nor the other cells in it change anything.
+`MEASUREMENTS`. Every value follows from the cell and, where its group says so, from what
+lies within a reach of it: neither the window nor the tiling changes anything.
 """
 
 from __future__ import annotations
@@ -15,16 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
-from cellseg.pipeline.edges import perimeter, straight_edge
+from cellseg.pipeline.body import solid
+from cellseg.pipeline.correlation import correlation
+from cellseg.pipeline.edges import straight_edge
+from cellseg.pipeline.granularity import granularity, granularity_reach
+from cellseg.pipeline.intensity import intensity
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Integers, Near, Patch
+from cellseg.pipeline.moments import moments
+from cellseg.pipeline.neighbours import neighbours, neighbours_reach
+from cellseg.pipeline.patch import Columns, Floats, Near, Patch
+from cellseg.pipeline.position import position
+from cellseg.pipeline.radial import radial
+from cellseg.pipeline.ring import background, background_reach, ring, ring_reach
+from cellseg.pipeline.runs import Runs
+from cellseg.pipeline.shape import shape
+from cellseg.pipeline.texture import texture
 
 __all__ = ["MEASUREMENTS", "Columns", "Group", "Patch", "column_types", "empty", "measure", "reach"]
 
-NOWHERE = np.iinfo(np.int64).max // 8  # beyond any column, and safe to double
 
-
-def position(patch: Patch) -> Columns:
+def centroid(patch: Patch) -> Columns:
     """Return what every cell is measured for: centroid, area and straightness of its edge.
 
     Centroid and area in px, and in um: NaN where the pixel size is unknown.
@@ -43,49 +53,6 @@ def position(patch: Patch) -> Columns:
         "area_um2": patch.area * (height * width),
         "straight_edge": straight_edge(patch),
     }
-
-
-def shape(patch: Patch) -> Columns:
-    """Return perimeter, axes, eccentricity and solidity, in px, as defined by scikit-image.
-
-    The axes are those of the ellipse with the same second moments.
-    """
-    (cy, cx), (top, left) = patch.centre, patch.corner
-    y = patch.y - top[patch.index] - cy[patch.index]
-    x = patch.x - left[patch.index] - cx[patch.index]
-    yy, xx, xy = (patch.total(product) / patch.area for product in (y * y, x * x, x * y))
-    spread = np.hypot((yy - xx) / 2, xy)
-    long = (yy + xx) / 2 + spread
-    # Not `half trace - spread`: that loses a thin cell's short axis to cancellation.
-    known = np.where(long > 0, long, 1)
-    short = np.maximum(yy * xx - xy * xy, 0) / known
-    return {
-        "perimeter_px": perimeter(patch),
-        "major_axis_px": 4 * np.sqrt(long),
-        "minor_axis_px": 4 * np.sqrt(short),
-        "eccentricity": np.sqrt(np.minimum(2 * spread / known, 1)),
-        "solidity": patch.area / _convex_area(patch),
-    }
-
-
-def intensity(patch: Patch) -> Columns:
-    """Return mean, population standard deviation, least, greatest and sum of each channel.
-
-    In grey levels of the original image. Sums of integer images are exact
-    below 2**53; a cell of constant value has a deviation of exactly 0.
-    """
-    columns: Columns = {}
-    for number, channel in enumerate(patch.channels):
-        values = patch.intensity(number)
-        total, least = patch.total(values), patch.least(values)
-        above = values - least[patch.index]
-        off = above - (patch.total(above) / patch.area)[patch.index]
-        columns[f"mean_{channel}"] = total / patch.area
-        columns[f"std_{channel}"] = np.sqrt(patch.total(off * off) / patch.area)
-        columns[f"min_{channel}"] = least
-        columns[f"max_{channel}"] = patch.greatest(values)
-        columns[f"sum_{channel}"] = total
-    return columns
 
 
 @dataclass(frozen=True)
@@ -108,6 +75,16 @@ class Group:
 MEASUREMENTS: dict[str, Group] = {
     "shape": Group(shape),
     "intensity": Group(intensity),
+    "solid": Group(solid),
+    "background": Group(background, background_reach),
+    "ring": Group(ring, ring_reach),
+    "radial": Group(radial),
+    "correlation": Group(correlation),
+    "neighbours": Group(neighbours, neighbours_reach),
+    "position": Group(position),
+    "moments": Group(moments),
+    "texture": Group(texture),
+    "granularity": Group(granularity, granularity_reach),
 }
 
 
@@ -127,6 +104,9 @@ def measure(
     origin: tuple[int, int] = (0, 0),
     occupied: NDArray[np.bool_] | None = None,
     near: Near | None = None,
+    extent: tuple[int, int] | None = None,
+    solid_centres: Floats | None = None,
+    tops: tuple[float, ...] | None = None,
 ) -> Columns:
     """Measure the cells `ids` of one window.
 
@@ -151,7 +131,13 @@ def measure(
     occupied : bool (H, W), optional
         Where any cell lies; by default where `labels` has one.
     near : Near, optional
-        The centres of all cells of the plane; by default of those in `labels` alone.
+        The centres of all cells of the plane; by default of those measured alone.
+    extent : (int, int), optional
+        Height and width of the plane; by default those of the window.
+    solid_centres : float64 (N, 3), optional
+        Of 3D cells, of which these are sections; see `Patch`.
+    tops : tuple of C float, optional
+        The highest grey level that each channel can have; by default of the type of `pixels`.
 
     Returns
     -------
@@ -168,10 +154,11 @@ def measure(
     """
     settings = settings or Measure()
     _check(labels, pixels, channels, settings.groups)
-    patch = patch_of(
-        labels, pixels, ids, channels, settings, pixel_um, origin, occupied=occupied, near=near
-    )
-    columns = position(patch)
+    context: dict[str, Any] = {"occupied": occupied, "near": near, "extent": extent}
+    context |= {"solid_centres": solid_centres, "tops": tops}
+    about = channels, settings, pixel_um, origin
+    patch = patch_of(labels, pixels, ids, *about, **context)
+    columns = centroid(patch)
     for group in settings.groups:
         columns |= MEASUREMENTS[group].measure(patch)
     return columns
@@ -188,11 +175,11 @@ def patch_of(
     **context: Any,
 ) -> Patch:
     """Return the cells `ids` of one window as their pixels; see `measure`."""
-    found = _find(labels, np.asarray(ids))
+    runs = Runs.of(labels, np.asarray(ids))
     if context.get("occupied") is None:
         context["occupied"] = labels > 0
     about = tuple(channels), pixel_um, origin, settings
-    return Patch(len(ids), *found, pixels, *about, **context)
+    return Patch(len(ids), runs, pixels, *about, **context)
 
 
 def empty(settings: Measure, channels: Sequence[str]) -> Columns:
@@ -228,74 +215,3 @@ def _check(
         raise ValueError(
             f"pixels {pixels.shape} do not fit {len(channels)} channels and labels {labels.shape}"
         )
-
-
-def _find(labels: NDArray[Any], ids: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
-    """Return position in `ids`, row and column of each pixel of the cells, in raster order."""
-    y, x = labels.nonzero()
-    values = labels[y, x]
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids[order], values)
-    wanted = place < len(ids)
-    wanted[wanted] = ids[order[place[wanted]]] == values[wanted]
-    index = order[place[wanted]]
-    missing = np.flatnonzero(np.bincount(index, minlength=len(ids)) == 0)
-    if len(missing):
-        raise ValueError(f"id {ids[missing[0]]} is repeated or not among the labels of the window")
-    return index, y[wanted], x[wanted]
-
-
-def _convex_area(patch: Patch) -> Integers:
-    """Return the pixels whose centre is in or on the cell's convex hull, int64 (N,).
-
-    The hull of the middles of all pixel edges, as scikit-image takes it, in
-    integers of half a pixel, so the count is exact.
-    """
-    if patch.count == 0:
-        return patch.area
-    top = patch.corner[0]
-    height = patch.greatest(patch.y) - top + 1
-    row = (np.cumsum(height) - height - top)[patch.index] + patch.y
-    first = np.full(height.sum(), NOWHERE)
-    last = np.full(height.sum(), -NOWHERE)
-    np.minimum.at(first, row, patch.x)
-    np.maximum.at(last, row, patch.x)
-    filled = first < NOWHERE
-    width = 1 - _hull_start(height, -last, filled) - _hull_start(height, first, filled)
-    return np.add.reduceat(width, np.cumsum(height) - height)
-
-
-def _hull_start(height: Integers, first: Integers, filled: NDArray[np.bool_]) -> Integers:
-    """Return the first column in the hull for each row of each cell, int64 (rows of all cells,).
-
-    Parameters
-    ----------
-    height : int64 (N,)
-        Rows of each cell; the first and the last one are filled.
-    first : int64 (rows of all cells,)
-        First column with a pixel in that row.
-    filled : bool (rows of all cells,)
-        Whether the row has a pixel.
-    """
-    cell = np.repeat(np.arange(len(height)), height)
-    middle = 2 * np.arange(len(cell)) + cell + 1  # h rows have 2 h + 1 half rows
-    inner = middle[filled]
-    half = np.full(2 * len(cell) + len(height), NOWHERE)
-    half[inner] = 2 * first[filled] - 1
-    half[inner - 1] = 2 * first[filled]
-    half[inner + 1] = np.minimum(half[inner + 1], 2 * first[filled])
-    at, owner = np.flatnonzero(half < NOWHERE), np.repeat(np.arange(len(height)), 2 * height + 1)
-    # A point on or right of the line through its neighbours is no corner of the hull. All such
-    # points go at once: no corner is ever one, so what is left in the end are the corners.
-    while True:
-        x, same = half[at], owner[at[:-2]] == owner[at[2:]]
-        before, after = np.diff(at)[:-1], np.diff(at)[1:]
-        keep = ~same | (np.diff(x)[:-1] * after < np.diff(x)[1:] * before)
-        if keep.all():
-            break
-        at = at[np.concatenate([[True], keep, [True]])]
-    left = np.searchsorted(at, middle, side="right") - 1
-    y0, y1 = at[left], at[left + 1]
-    crossing = half[y0] * (y1 - middle) + half[y1] * (middle - y0)
-    column: Integers = -(-crossing // (2 * (y1 - y0)))
-    return column

@@ -193,9 +193,10 @@ def plan(
             scene = Scene(
                 source, workflow, image_segmenter, key, *about, overlap=overlap, stated_place=place
             )
-            _ = scene.inputs
+            _ = scene.inputs, scene.measured
             scene = _at_level(scene, image, trained_px)
             _check_tracking(scene)
+            _check_measure(scene)
             if workflow.region.kind is not None:
                 region = find_interest(workflow.region, source, *scene.extent)
                 scene = replace(scene, region=region)
@@ -285,4 +286,15 @@ def _check_tracking(scene: Scene) -> None:
         raise CellsegError(
             f"{scene.name}: [track] distance_um is given, but the size of a pixel is not known."
             " Set pixel_size_um, or give distance_px."
+        )
+
+
+def _check_measure(scene: Scene) -> None:
+    """Refuse neighbours at a distance in um where the size of a pixel is not known."""
+    measure = scene.workflow.measure
+    asked = "neighbours" in measure.groups and measure.neighbour_distance_um is not None
+    if asked and scene.voxel_um is None:
+        raise CellsegError(
+            f"{scene.name}: [measure] neighbour_distance_um is given, but the size of a pixel is"
+            " not known. Set pixel_size_um, or give neighbour_distance_px."
         )

@@ -25,6 +25,7 @@ from cellseg.pipeline.background import Background, find_background, side_at
 from cellseg.pipeline.image import Image
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.interest import Interest, Survey
+from cellseg.pipeline.measured import Measured
 from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field
@@ -208,13 +209,26 @@ class Scene:
     def inputs(self) -> Inputs:
         """What the model sees of the image's channels."""
         entries, source = self.workflow.model.channels, self.source
-        said = source.name if source.parts else str(source.path)
-        return Inputs.of(entries, self.channels, said, source.numbering)
+        return Inputs.of(entries, self.channels, self._said, source.numbering)
+
+    @property
+    def _said(self) -> str:
+        return self.source.name if self.source.parts else str(self.source.path)
 
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of what is measured: the image's channels, and the planes made of them."""
-        return self.inputs.measured_names(self.channels)
+        return self._measured.names
+
+    @property
+    def _measured(self) -> Measured:
+        about = self.inputs, self.channels, self._said, self.source.numbering
+        return Measured.of(self.workflow.measure.channels, *about)
+
+    @property
+    def tops(self) -> tuple[float, ...]:
+        """The highest grey level that each of these can have, by the type of the image."""
+        return self._measured.tops(self.image.pixels.dtype)
 
     def plane(self, number: int) -> tuple[int, int]:
         """Return t and z of a plane."""
@@ -316,6 +330,22 @@ class Scene:
         pixels = self.image.read(t, z, window, self.inputs.channels)
         self._check_window(pixels, t, z, window)
         return self.normalisation.apply(self.inputs.see(pixels))
+
+    def read_measured(self, t: int, z: int, window: Box) -> NDArray[Any]:
+        """Return what is measured of a window of a plane, (N, h, w), as `measured` names it.
+
+        Raises
+        ------
+        CellsegError
+            If the image cannot be read, or holds NaN or infinite pixels there.
+        """
+        measured = self._measured
+        if not measured.names:
+            return np.zeros((0, *window.shape), np.uint8)
+        pixels = self.image.read(t, z, window, measured.channels)
+        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
+        self.check_finite(pixels, measured.channels, where)
+        return measured.see(pixels)
 
     def _check_window(self, pixels: NDArray[Any], t: int, z: int, window: Box) -> None:
         where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"

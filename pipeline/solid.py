@@ -1,25 +1,27 @@
 """3D cells and their voxels to one row a cell: volume, surface, and what `measure` measures.
 
-What is a property of an outline (area, shape) is measured on a cell's largest section, the
-plane in which it has most pixels, of several such the first. What is a property of grey
-levels is measured over all voxels.
+What is a property of an outline (area, shape), or of how grey levels lie in a plane (texture,
+rings), is measured on a cell's largest section, the plane in which it has most pixels, of several
+such the first. What is a property of grey levels alone is measured over all voxels, and
+distances to other cells in space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.pipeline.measure import MEASUREMENTS, measure, patch_of
+from cellseg.pipeline.body import Body, surface
+from cellseg.pipeline.measure import MEASUREMENTS, measure
 from cellseg.pipeline.measure_settings import Measure
-from cellseg.pipeline.patch import Columns, Floats, Patch
-from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.patch import Columns, Floats, Near
+from cellseg.pipeline.runs import Runs
+from cellseg.pipeline.voxel import Voxel, depth_px
 
-OVER_VOXELS = ("intensity",)
+OVER_VOXELS = ("intensity", "solid", "correlation")
 """Groups that are measured over all voxels; the others on the largest section."""
 Origin = tuple[int, int, int]
 
@@ -33,6 +35,10 @@ def measure_solid(
     settings: Measure | None = None,
     voxel_um: Voxel | None = None,
     origin: Origin = (0, 0, 0),
+    occupied: NDArray[np.bool_] | None = None,
+    near: Near | None = None,
+    extent: tuple[int, int] | None = None,
+    tops: tuple[float, ...] | None = None,
 ) -> Columns:
     """Measure the 3D cells `ids` of one window.
 
@@ -52,6 +58,14 @@ def measure_solid(
         Size of a voxel in um; unknown by default.
     origin : (z, y, x)
         Of the window's first voxel.
+    occupied : bool (Z, H, W), optional
+        Where any cell lies; by default where `labels` has one.
+    near : Near, optional
+        The centres of all cells of the time point; by default of those measured alone.
+    extent : (int, int), optional
+        Height and width of a plane; by default those of the window.
+    tops : tuple of C float, optional
+        The highest grey level that each channel can have; by default of the type of `pixels`.
 
     Returns
     -------
@@ -61,29 +75,60 @@ def measure_solid(
     """
     settings = settings or Measure()
     depth, height, width = labels.shape
-    # One plane below the other, as in one tall image: sums over voxels need no more.
-    tall = patch_of(
-        labels.reshape(-1, width), pixels.reshape(len(pixels), -1, width), ids, channels, settings
+    runs = Runs.of(labels.reshape(-1, width), np.asarray(ids))
+    body = Body(
+        len(ids),
+        runs,
+        pixels.reshape(len(pixels), depth * height, width),
+        tuple(channels),
+        settings=settings,
+        occupied=labels.reshape(-1, width) > 0,
+        depth=depth,
+        voxel_um=voxel_um,
     )
-    z, y = np.divmod(tall.y, height)
-    sections = np.bincount(tall.index * depth + z, minlength=tall.count * depth)
+    sections = np.bincount(body.index * depth + body.along[0], minlength=body.count * depth)
     sections = sections.reshape(-1, depth)
-    own = tuple(group for group in settings.groups if group not in OVER_VOXELS)
-    flat = settings.model_copy(update={"groups": own})
-    columns = _on_largest(labels, pixels, ids, channels, sections, flat, voxel_um, origin)
+    centre = [
+        body.total(along + start) / body.area
+        for along, start in zip(body.along, origin, strict=True)
+    ]
+    centres = np.stack([centre[0] * depth_px(voxel_um), *centre[1:]], axis=1)
+    columns = _on_largest(
+        labels,
+        pixels,
+        ids,
+        channels,
+        sections,
+        settings=settings.model_copy(
+            update={"groups": tuple(g for g in settings.groups if g not in OVER_VOXELS)}
+        ),
+        pixel_um=voxel_um[1:] if voxel_um else None,
+        origin=origin[1:],
+        occupied=labels > 0 if occupied is None else occupied,
+        near=near or _among(centres),
+        extent=extent,
+        tops=tops,
+        centres=centres,
+    )
     for group in settings.groups:
         if group in OVER_VOXELS:
-            columns |= MEASUREMENTS[group].measure(tall)
+            columns |= MEASUREMENTS[group].measure(body)
     size = voxel_um or (np.nan,) * 3
-    for name, along, start, side in zip("zyx", (z, y, tall.x), origin, size, strict=True):
-        columns[f"{name}_px"] = tall.total(along + start) / tall.area
-        columns[f"{name}_um"] = columns[f"{name}_px"] * side
+    for name, along, side in zip("zyx", centre, size, strict=True):
+        columns[f"{name}_px"] = along
+        columns[f"{name}_um"] = along * side
     return columns | {
         "planes": np.count_nonzero(sections, axis=1).astype(np.int32),
-        "volume_px": tall.area,
-        "volume_um3": tall.area * (size[0] * size[1] * size[2]),
-        "surface_um2": _surface(tall, z, y, height, voxel_um),
+        "volume_px": body.area,
+        "volume_um3": body.area * (size[0] * size[1] * size[2]),
+        "surface_um2": surface(body),
     }
+
+
+def _among(centres: Floats) -> Near:
+    """Return what gives those of some centres (N, 3) that lie in a band of y."""
+    y = centres[:, 1]
+    return lambda y0, y1: centres[(y >= y0) & (y < y1)]
 
 
 def _on_largest(
@@ -92,73 +137,17 @@ def _on_largest(
     ids: NDArray[np.integer],
     channels: Sequence[str],
     sections: NDArray[np.int64],
-    settings: Measure,
-    voxel_um: Voxel | None,
-    origin: Origin,
+    occupied: NDArray[np.bool_],
+    centres: Floats,
+    **about: Any,
 ) -> Columns:
     """Return what `measure` says of each cell's largest section."""
     columns: Columns = {}
     largest = sections.argmax(axis=1) if len(ids) else np.zeros(0, np.intp)
     for z in np.unique(largest).tolist():
         there = np.flatnonzero(largest == z)
-        found = measure(
-            labels[z],
-            pixels[:, z],
-            ids[there],
-            channels,
-            settings=settings,
-            pixel_um=voxel_um[1:] if voxel_um else None,
-            origin=origin[1:],
-        )
+        place = {"occupied": occupied[z], "solid_centres": centres[there]}
+        found = measure(labels[z], pixels[:, z], ids[there], channels, **place, **about)
         for name, values in found.items():
             columns.setdefault(name, np.zeros(len(ids), values.dtype))[there] = values
     return columns
-
-
-def _surface(
-    tall: Patch,
-    z: NDArray[np.int64],
-    y: NDArray[np.int64],
-    height: int,
-    voxel_um: Voxel | None,
-) -> Floats:
-    """Return the surface of each cell in um2, float64 (N,), by Crofton's formula.
-
-    Straight lines in the 26 directions to a voxel's neighbours, weighted by the part of the
-    sphere that lies nearest to each in um, cross a surface as often as it is large: Lehmann
-    and Legland, "Efficient N-dimensional surface estimation using Crofton formula and
-    run-length encoding", Insight Journal 2012. Counting the faces of voxels would give
-    one and a half times a sphere's. What lies beyond the image is no part of a cell.
-    """
-    if voxel_um is None:
-        return np.full(tall.count, np.nan)
-    depth = tall.pixels.shape[1] // height
-    width = tall.pixels.shape[2]
-    cells = np.full((depth + 2, height + 2, width + 2), -1, np.int64)
-    cells[z + 1, y + 1, tall.x + 1] = tall.index
-    flat = cells.ravel()
-    steps = (height + 2) * (width + 2), width + 2, 1
-    at = (z + 1) * steps[0] + (y + 1) * steps[1] + tall.x + 1
-    surface = np.zeros(tall.count)
-    for direction, share in _directions(voxel_um):
-        step = sum(d * s for d, s in zip(direction, steps, strict=True))
-        left = np.bincount(tall.index[flat[at + step] != tall.index], minlength=tall.count)
-        surface += left * share
-    return surface
-
-
-@lru_cache(maxsize=8)
-def _directions(voxel_um: Voxel) -> list[tuple[Origin, float]]:
-    """Return the directions to all neighbours, and the um2 that each crossing along one counts.
-
-    That is four times the direction's part of the sphere times the area between lines.
-    """
-    from scipy.spatial import SphericalVoronoi
-
-    steps = (-1, 0, 1)
-    directions = [(z, y, x) for z, y, x in product(steps, steps, steps) if z or y or x]
-    along = np.array(directions) * voxel_um
-    lengths = np.linalg.norm(along, axis=1)
-    parts = SphericalVoronoi(along / lengths[:, None]).calculate_areas() / (4 * np.pi)
-    shares = 4 * parts * np.prod(voxel_um) / lengths
-    return [(d, s) for d, s in zip(directions, shares.tolist(), strict=True)]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cellseg.pipeline.audit import SeamCounts
 from cellseg.pipeline.candidate import SEAMS
 from cellseg.pipeline.cells import Cells
-from cellseg.pipeline.complete import around
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.measure import Columns, column_types, measure, reach
 from cellseg.pipeline.measure_settings import Measure
@@ -21,8 +20,11 @@ from cellseg.pipeline.patch import Near
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
 
-WINDOW = 1024
-"""Px on a side; cells are measured in groups whose centres share such a window."""
+READ, WINDOW = 2048, 1024
+"""Px on a side; cells are read, and in smaller groups measured, whose centres share such a window.
+
+The larger the one, the less often a chunk is decoded for several; the smaller the other, the less
+memory the lists of their pixels take."""
 
 FIRST: dict[str, pa.DataType] = {
     "image": pa.string(),
@@ -187,9 +189,9 @@ def _plane_table(
     """Return the rows of one plane."""
     measured = _measured(scene, plane, cells, overlaps.layer, ids, labels, near)
     described = _described(scene, plane, cells, ids) | overlapping_columns(overlaps)
-    columns = {name: pa.array(values) for name, values in (described | measured).items()}
-    for name in ("y_um", "x_um", "area_um2"):
-        columns[name] = pa.array(measured[name], from_pandas=True)
+    columns = {name: pa.array(values) for name, values in described.items()}
+    # What is not a number is not known.
+    columns |= {name: pa.array(values, from_pandas=True) for name, values in measured.items()}
     for name in (*OF_VOLUMES, "track", "parent"):
         columns[name] = pa.nulls(len(cells), FIRST[name])
     names = [*FIRST, *(name for name in measured if name not in FIRST)]
@@ -207,40 +209,48 @@ def _measured(
 ) -> Columns:
     """Return what is measured on the cells of a plane, each in its own layer."""
     t, z = scene.plane(plane)
-    channels, inputs = range(len(scene.channels)), scene.inputs
     settings, measured = scene.workflow.measure, Columns()
-    around = reach(settings)
-    for group in windows(cells):
-        window = _around(cells, group).grow(around, scene.grid.plane)
-        pixels = scene.image.read(t, z, window, channels)
-        where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-        scene.check_finite(pixels, channels, where)
-        pixels = inputs.measured(pixels)
+    names, around = scene.measured, reach(settings)
+    for together in windows(cells, READ):
+        window = _around(cells, together).grow(around, scene.grid.plane)
+        pixels = scene.read_measured(t, z, window)
         painted = [labels.read(t, z, window, layer=layer) for layer in range(labels.layers)]
         occupied = np.logical_or.reduce([layer > 0 for layer in painted])
-        for layer in np.unique(layers[group]).tolist():
-            alone = group[layers[group] == layer]
+        for alone, layer in _apart(cells, together, layers):
             inner = _around(cells, alone).grow(around, scene.grid.plane)
             part = inner.within(window).slices
             found = measure(
                 painted[layer][part],
                 pixels[:, *part],
                 ids[alone],
-                scene.measured,
+                names,
                 settings=settings,
                 pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
                 origin=(inner.y0, inner.x0),
                 occupied=occupied[part],
                 near=near,
+                extent=scene.grid.plane.shape,
+                tops=scene.tops,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values
     return measured
 
 
+def _apart(
+    cells: Cells, together: NDArray[np.intp], layers: NDArray[np.uint16]
+) -> Iterator[tuple[NDArray[np.intp], int]]:
+    """Yield cells that are measured at once, of some that are read at once, and their layer."""
+    for group in windows(cells.take(together), WINDOW):
+        members = together[group]
+        for layer in np.unique(layers[members]).tolist():
+            yield members[layers[members] == layer], layer
+
+
 def _around(cells: Cells, chosen: NDArray[np.intp]) -> Box:
     """Return the box around some cells."""
-    return around([Box(*box) for box in cells.boxes[chosen].tolist()])
+    boxes = cells.boxes[chosen]
+    return Box(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
 
 
 def _described(scene: Scene, plane: int, cells: Cells, ids: NDArray[np.uint32]) -> dict[str, Any]:
@@ -290,17 +300,19 @@ def overlapping_columns(overlaps: Overlaps) -> dict[str, Any]:
     }
 
 
-def windows(cells: Cells) -> Iterator[NDArray[np.intp]]:
+def windows(cells: Cells, side: int) -> Iterator[NDArray[np.intp]]:
     """Yield the cells in groups that lie close together, by the window their centre is in.
+
+    Windows are squares of `side` px.
 
     A cell longer than a window comes alone, so that no group's box is much
     larger than a window and the cells that reach out of it.
     """
-    large = (cells.boxes[:, 2:] - cells.boxes[:, :2]).max(axis=1, initial=0) > WINDOW
+    large = (cells.boxes[:, 2:] - cells.boxes[:, :2]).max(axis=1, initial=0) > side
     for cell in large.nonzero()[0]:
         yield np.array([cell])
     small = (~large).nonzero()[0]
-    place = (cells.centres[small] // WINDOW).astype(np.int64)
+    place = (cells.centres[small] // side).astype(np.int64)
     order = np.lexsort((place[:, 1], place[:, 0]))
     changes = np.flatnonzero((np.diff(place[order], axis=0) != 0).any(axis=1)) + 1
     for group in np.split(small[order], changes):

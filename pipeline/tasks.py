@@ -22,6 +22,7 @@ from cellseg.pipeline.finishing import copy_regions, finish, frame
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linking import link_image, match_region
+from cellseg.pipeline.nearby import nearby
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
 from cellseg.pipeline.overlaps import Overlaps, Shared
 from cellseg.pipeline.region import paint_region, share_region
@@ -243,10 +244,12 @@ def measure_run(job: Job, unit: int) -> None:
 
     if job.scene.linked:
         volumes = job.work.read_volumes(unit)
-        rows = volume_table(job.scene, volumes, overlaps(volumes), _ids(job, unit, volumes), labels)
+        about = overlaps(volumes), _ids(job, unit, volumes), labels
+        rows = volume_table(job.scene, volumes, *about, nearby(job))
     else:
         cells = job.work.read_run(unit)
-        rows = cell_table(job.scene, cells, overlaps(cells), _ids(job, unit, cells), labels)
+        about = overlaps(cells), _ids(job, unit, cells), labels
+        rows = cell_table(job.scene, cells, *about, nearby(job))
     if job.scene.tracked:
         rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)

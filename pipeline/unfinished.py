@@ -160,7 +160,7 @@ class Unfinished:
     def write_run(self, number: int, cells: Cells) -> None:
         """Write a run of cells, in the order of their labels."""
         facts = {
-            "planes": [int(cells.plane[0]), int(cells.plane[-1])] if len(cells) else [0, -1],
+            "planes": [int(cells.plane.min()), int(cells.plane.max())] if len(cells) else [0, -1],
             "low": int(cells.boxes[:, 0].min(initial=2**31 - 1)),
             "high": int(cells.boxes[:, 2].max(initial=0)),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cellseg.pipeline.candidate import SEAMS
 from cellseg.pipeline.labels import LabelStore
+from cellseg.pipeline.measure import reach
 from cellseg.pipeline.overlaps import Overlaps
-from cellseg.pipeline.patch import Columns
+from cellseg.pipeline.patch import Columns, Near
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.solid import measure_solid
 from cellseg.pipeline.table import (
@@ -39,6 +40,7 @@ def volume_table(
     overlaps: Overlaps,
     ids: NDArray[np.uint32],
     labels: LabelStore,
+    near: Callable[[int], Near] | None = None,
 ) -> pa.Table:
     """Measure some of an image's 3D cells.
 
@@ -47,6 +49,8 @@ def volume_table(
     scene, overlaps, ids, labels
         See `cellseg.pipeline.table.cell_table`.
     volumes : Volumes
+    near : callable, optional
+        From a time point to what gives the centres of its cells.
 
     Returns
     -------
@@ -56,12 +60,11 @@ def volume_table(
     columns = schema(scene.workflow.measure, scene.measured)
     if not len(volumes):
         return columns.empty_table()
-    measured = _measured(scene, volumes, overlaps.layer, ids, labels)
+    measured = _measured(scene, volumes, overlaps.layer, ids, labels, near)
     described = _described(scene, volumes, measured, ids) | overlapping_columns(overlaps)
-    rows = {name: pa.array(values) for name, values in (measured | described).items()}
-    for name, kind in FIRST.items():
-        if kind == pa.float64():
-            rows[name] = pa.array(measured[name], from_pandas=True)
+    # What is not a number is not known.
+    rows = {name: pa.array(values, from_pandas=True) for name, values in measured.items()}
+    rows |= {name: pa.array(values) for name, values in described.items()}
     for name in ("track", "parent"):
         rows[name] = pa.nulls(len(volumes), FIRST[name])
     return pa.table({name: rows[name] for name in columns.names}).cast(columns)
@@ -87,37 +90,38 @@ def _measured(
     layers: NDArray[np.uint16],
     ids: NDArray[np.uint32],
     labels: LabelStore,
+    near: Callable[[int], Near] | None,
 ) -> Columns:
     """Return what is measured on the cells, each in its own layer."""
     measured: Columns = {}
-    channels = range(len(scene.channels))
+    settings = scene.workflow.measure
     for group in close_together(volumes):
-        t, (low, high), window = int(volumes.t[group[0]]), *_around(volumes, group)
-        pixels = np.stack(
-            [_pixels(scene, t, z, window, channels) for z in range(low, high)], axis=1
-        )
+        t, (low, high), inner = int(volumes.t[group[0]]), *_around(volumes, group)
+        window = inner.grow(reach(settings), scene.grid.plane)
+        pixels = np.stack([scene.read_measured(t, z, window) for z in range(low, high)], axis=1)
+        painted = [
+            np.stack([labels.read(t, z, window, layer=layer) for z in range(low, high)])
+            for layer in range(labels.layers)
+        ]
+        occupied = np.logical_or.reduce([layer > 0 for layer in painted])
         for layer in np.unique(layers[group]).tolist():
             alone = group[layers[group] == layer]
-            painted = [labels.read(t, z, window, layer=layer) for z in range(low, high)]
             found = measure_solid(
-                np.stack(painted),
+                painted[layer],
                 pixels,
                 ids[alone],
                 scene.measured,
-                settings=scene.workflow.measure,
+                settings=settings,
                 voxel_um=scene.voxel_um,
                 origin=(low, window.y0, window.x0),
+                occupied=occupied,
+                near=None if near is None else near(t),
+                extent=scene.grid.plane.shape,
+                tops=scene.tops,
             )
             for name, values in found.items():
                 measured.setdefault(name, np.zeros(len(volumes), values.dtype))[alone] = values
     return measured
-
-
-def _pixels(scene: Scene, t: int, z: int, window: Box, channels: range) -> NDArray[Any]:
-    pixels = scene.image.read(t, z, window, channels)
-    where = f"t={t}, z={z}, y={window.y0}:{window.y1}, x={window.x0}:{window.x1}"
-    scene.check_finite(pixels, channels, where)
-    return scene.inputs.measured(pixels)
 
 
 def _around(volumes: Volumes, group: NDArray[np.intp]) -> tuple[tuple[int, int], Box]:

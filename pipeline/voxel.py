@@ -50,3 +50,8 @@ def step_px(voxel: Voxel) -> float:
     """Return how many px, in a plane, two planes are apart."""
     z, y, x = voxel
     return z / math.sqrt(y * x)
+
+
+def depth_px(voxel: Voxel | None) -> float:
+    """Return how many widths of a pixel a plane is thick: 1 where the size is not known."""
+    return voxel[0] / voxel[2] if voxel else 1.0

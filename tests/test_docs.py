@@ -21,6 +21,7 @@ from cellseg.models.settings import (
 from cellseg.pipeline import read_workflow
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.image import READERS
+from cellseg.pipeline.measure import MEASUREMENTS
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.training import read_training
@@ -34,7 +35,33 @@ def test_every_column_is_documented_and_every_documented_one_exists() -> None:
     text = (ROOT / "docs" / "table.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    assert documented == schema(Measure(), ("<c>",)).names
+    every = Measure(groups=("shape", "intensity", "solid"))
+    assert documented == schema(every, ("<c>",)).names
+
+
+GROUPS = [name for name in MEASUREMENTS if name not in ("shape", "intensity", "solid")]
+
+
+def test_every_column_of_every_group_is_documented_under_its_name() -> None:
+    text = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## (\w+)$", text, flags=re.MULTILINE)
+    documented = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert list(documented) == GROUPS
+    always = schema(Measure(groups=()), ("<a>", "<b>")).names
+    for group, section in documented.items():
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+        channels = ("<a>", "<b>") if group == "correlation" else ("<c>",)
+        columns = schema(Measure(groups=(group,)), channels).names
+        expected = [name for name in columns if name not in always]
+        assert sorted(names) == sorted(expected), group
+
+
+def test_every_key_of_measurements_is_explained_with_its_default() -> None:
+    path = ROOT / "workflows" / "plate.toml"
+    section = path.read_text(encoding="utf-8").split("\n[measure]\n")[1]
+    assert set(Measure.model_fields) == set(re.findall(r"^(?:# )?(\w+) += ", section, re.MULTILINE))
+    assert read_workflow(path).measure == Measure()
 
 
 def test_the_readme_has_the_two_commands_that_the_gate_runs() -> None:

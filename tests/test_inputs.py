@@ -20,6 +20,7 @@ from cellseg.models import CellsegError, Instances
 from cellseg.models.channel_settings import COMBINATIONS, Combination, Grey, MaxOf, Stain, SumOf
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.inputs import NAMES, PLANES, Inputs
+from cellseg.pipeline.measured import Measured
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.tiles import Box
 from synthetic import cells
@@ -56,7 +57,7 @@ def test_channels_alone_are_seen_as_they_are_in_the_order_wanted() -> None:
     assert wanted.plain
     pixels = coloured()[[2, 0]]
     assert wanted.see(pixels) is pixels
-    assert wanted.measured(pixels) is pixels
+    assert Measured.of(None, wanted, RGB, "image.tif").see(pixels) is pixels
     assert wanted.measured_names(RGB) == RGB
 
 
@@ -134,7 +135,7 @@ def test_derived_planes_are_measured_once_and_under_names_of_their_own() -> None
     wanted = inputs(Grey(grey="darkness"), MaxOf(max=(0, 1)), Grey(grey="darkness"))
     assert wanted.measured_names(RGB) == (*RGB, "darkness", "max_0_1")
     pixels = coloured()
-    measured = wanted.measured(pixels)
+    measured = Measured.of(None, wanted, RGB, "image.tif").see(pixels)
     np.testing.assert_array_equal(measured[:3], pixels)
     np.testing.assert_array_equal(measured[3:], wanted.see(pixels)[:2])
     taken = ("red", "green", "blue", "darkness")

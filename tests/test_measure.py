@@ -25,7 +25,18 @@ from cellseg.pipeline.measure_settings import Measure
 
 BOTH = Measure(groups=("shape", "intensity"))
 POSITION = ["y_px", "x_px", "y_um", "x_um", "area_px", "area_um2", "straight_edge"]
-SHAPE = ["perimeter_px", "major_axis_px", "minor_axis_px", "eccentricity", "solidity"]
+SHAPE = [
+    *("perimeter_px", "major_axis_px", "minor_axis_px", "eccentricity", "orientation_rad"),
+    *("solidity", "convex_area_px", "feret_max_px", "feret_min_px", "extent", "form_factor"),
+    *("euler_number", "equivalent_diameter_px", "perimeter_um", "major_axis_um", "minor_axis_um"),
+    *("feret_max_um", "feret_min_um", "equivalent_diameter_um"),
+]
+LEVELS = [
+    *("mean", "std", "min", "max", "sum", "median", "mad", "p05", "p25", "p75", "p95"),
+    *("mass_displacement_px", "mass_displacement_um"),
+    *("edge_mean", "edge_std", "edge_min", "edge_max", "edge_sum"),
+]
+WHOLE = ["area_px", "convex_area_px", "euler_number"]
 IN_SKIMAGE = {
     "area": "area_px",
     "centroid-0": "y_px",
@@ -34,7 +45,13 @@ IN_SKIMAGE = {
     "axis_major_length": "major_axis_px",
     "axis_minor_length": "minor_axis_px",
     "eccentricity": "eccentricity",
+    "orientation": "orientation_rad",
     "solidity": "solidity",
+    "area_convex": "convex_area_px",
+    "feret_diameter_max": "feret_max_px",
+    "extent": "extent",
+    "euler_number": "euler_number",
+    "equivalent_diameter_area": "equivalent_diameter_px",
     "intensity_mean-1": "mean_b",
     "intensity_std-1": "std_b",
     "intensity_min-1": "min_b",
@@ -46,7 +63,7 @@ Case = tuple[NDArray[np.uint32], NDArray[Any]]
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """A label image (compact, touching, hollow and torn cells, any ids) and two channels."""
+    """A label image (compact, touching, hollow, torn and thin cells, any ids) and two channels."""
     seed = draw(st.integers(0, 10**6))
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     smooth, kinds = draw(st.floats(0, 4)), draw(st.integers(1, 6))
@@ -89,6 +106,12 @@ def test_agrees_with_scikit_image(case: Case) -> None:
         ranks, image, properties=sorted(names)
     )
     for theirs, ours in IN_SKIMAGE.items():
+        if theirs == "orientation":
+            # A turn by half a circle is none; what is as wide as it is long has no direction.
+            turn = np.abs(got[ours] - expected[theirs])
+            turn = np.minimum(turn, np.pi - turn)
+            np.testing.assert_allclose(turn[got["eccentricity"] > 0.05], 0, atol=1e-6)
+            continue
         np.testing.assert_allclose(got[ours], expected[theirs], rtol=1e-6, atol=1e-6, err_msg=ours)
     np.testing.assert_array_equal(got["solidity"], expected["solidity"])
     for row, id_ in enumerate(ids):
@@ -221,16 +244,24 @@ def test_origin_is_added_to_the_position() -> None:
 
 
 def test_pixel_size_changes_um_columns_only() -> None:
-    labels, pixels = disc(6), np.ones((1, 13, 13), np.uint8)
+    labels, pixels = disc(6), np.arange(169, dtype=np.uint8).reshape(1, 13, 13)
     unknown = measure(labels, pixels, [1], ["0"])
-    known = measure(labels, pixels, [1], ["0"], pixel_um=(0.5, 0.25))
-    um = [name for name in known if "_um" in name]
-    assert um == ["y_um", "x_um", "area_um2"]
-    same(unknown, known, [name for name in known if name not in um])
+    wide = measure(labels, pixels, [1], ["0"], pixel_um=(0.5, 0.25))
+    square = measure(labels, pixels, [1], ["0"], pixel_um=(0.5, 0.5))
+    um = [name for name in square if "_um" in name]
+    assert um[:3] == ["y_um", "x_um", "area_um2"]
+    for known in (wide, square):
+        same(unknown, known, [name for name in known if name not in um])
     assert all(math.isnan(unknown[name][0]) for name in um)
-    assert known["y_um"][0] == 3
-    assert known["x_um"][0] == 1.5
-    assert known["area_um2"][0] == unknown["area_px"][0] / 8
+    assert wide["y_um"][0] == 3
+    assert wide["x_um"][0] == 1.5
+    assert wide["area_um2"][0] == unknown["area_px"][0] / 8
+    for name in SHAPE[-6:]:
+        assert math.isnan(wide[name][0])
+        assert square[name][0] == unknown[name.replace("_um", "_px")][0] / 2
+    displaced = "mass_displacement_px_0", "mass_displacement_um_0"
+    assert square[displaced[1]][0] == pytest.approx(unknown[displaced[0]][0] / 2)
+    assert 0 < wide[displaced[1]][0] < square[displaced[1]][0]
 
 
 @pytest.mark.parametrize("channels", [[], ["DAPI"], ["DAPI", "1"]])
@@ -242,9 +273,10 @@ def test_columns_are_the_same_with_and_without_cells(channels: list[str]) -> Non
     assert list(full) == list(none)
     assert all(len(values) == 0 for values in none.values())
     assert [v.dtype for v in full.values()] == [v.dtype for v in none.values()]
-    per_channel = [f"{what}_{c}" for c in channels for what in ("mean", "std", "min", "max", "sum")]
+    per_channel = [f"{what}_{c}" for c in channels for what in LEVELS]
     assert list(full) == POSITION + SHAPE + per_channel
-    assert [name for name, values in full.items() if values.dtype != np.float64] == ["area_px"]
+    assert [name for name, values in full.items() if values.dtype != np.float64] == WHOLE
+    assert all(full[name].dtype == np.int64 for name in WHOLE)
 
 
 def test_cells_that_are_not_asked_for_are_background() -> None:

@@ -111,6 +111,20 @@ def test_corrected_labels_keep_their_ids_and_say_that_they_were_edited(results: 
     assert (after.loc[into, "y_px"], after.loc[into, "x_px"]) == pytest.approx((y, x))
 
 
+def test_neighbours_of_corrected_cells_are_those_that_are_there(results: Path) -> None:
+    def change(pixels: NDArray[Any]) -> None:
+        pixels[pixels == 2] = 0
+        pixels[60:64, 60:64] = 700  # a high label among low ones
+
+    edit(results, change)
+    again(results, 'measure.groups=["neighbours"]')
+    after = table(results)
+    centres = after[["y_px", "x_px"]].to_numpy()
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2)
+    nearest = np.sort(apart, axis=1)[:, 1]
+    np.testing.assert_allclose(after["nearest_px"], nearest, rtol=1e-12)
+
+
 def test_a_run_keeps_corrected_labels_with_the_same_and_with_other_measurements(
     results: Path,
 ) -> None:

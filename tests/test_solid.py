@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.measure import regionprops_table
 
+from cellseg.pipeline.body import COLUMNS
 from cellseg.pipeline.measure import measure
+from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.solid import measure_solid
 
 VOXEL = (0.5, 0.2, 0.25)
@@ -66,11 +69,12 @@ def test_neither_other_cells_nor_the_window_change_a_row() -> None:
     wide = np.pad(labels, 3)
     wide[:3] = 2
     grey = np.random.default_rng(1).normal(size=(1, *wide.shape))
-    alone = measure_solid(
-        labels, grey[:, 3:-3, 3:-3, 3:-3], np.array([1]), ["w"], voxel_um=VOXEL, origin=(3, 3, 3)
-    )
-    among = measure_solid(wide, grey, np.array([1]), ["w"], voxel_um=VOXEL)
-    assert {k: v.tolist() for k, v in alone.items()} == {k: v.tolist() for k, v in among.items()}
+    cut = grey[:, 3:-3, 3:-3, 3:-3]
+    one = np.array([1])
+    every = Measure(groups=("shape", "intensity", "solid"))
+    alone = measure_solid(labels, cut, one, ["w"], settings=every, voxel_um=VOXEL, origin=(3, 3, 3))
+    among = measure_solid(wide, grey, one, ["w"], settings=every, voxel_um=VOXEL)
+    assert {k: v.tobytes() for k, v in alone.items()} == {k: v.tobytes() for k, v in among.items()}
 
 
 def test_without_the_size_of_a_voxel_only_px_are_known() -> None:
@@ -79,3 +83,55 @@ def test_without_the_size_of_a_voxel_only_px_are_known() -> None:
     assert found["volume_px"][0] == labels.sum()
     for name in ("volume_um3", "surface_um2", "z_um", "area_um2"):
         assert np.isnan(found[name][0])
+
+
+def test_axes_extent_and_roundness_of_an_ellipsoid() -> None:
+    labels = body((3.0, 6.0, 4.5))
+    one, settings = np.array([1]), Measure(groups=("solid",))
+    found = measure_solid(
+        labels, np.zeros((0, *labels.shape)), one, [], settings=settings, voxel_um=VOXEL
+    )
+    expected = regionprops_table(  # type: ignore[no-untyped-call]
+        labels, spacing=VOXEL, properties=("axis_major_length", "axis_minor_length", "extent")
+    )
+    assert found["long_axis_um"][0] == pytest.approx(expected["axis_major_length"][0], rel=1e-9)
+    assert found["short_axis_um"][0] == pytest.approx(expected["axis_minor_length"][0], rel=1e-9)
+    assert found["middle_axis_um"][0] == pytest.approx(9, rel=0.02)
+    assert found["extent_3d"][0] == pytest.approx(expected["extent"][0], rel=1e-12)
+    assert found["sphere_diameter_um"][0] == pytest.approx(2 * (3 * 6 * 4.5) ** (1 / 3), rel=0.01)
+    assert 0.8 < found["sphericity"][0] < 0.97
+
+
+def test_a_ball_is_as_round_as_can_be_and_a_voxel_has_no_axes() -> None:
+    settings = Measure(groups=("solid",))
+    for labels, roundness in ((body((6.0, 6.0, 6.0)), 1), (np.ones((1, 1, 1), np.int64), None)):
+        nothing = np.zeros((0, *labels.shape))
+        found = measure_solid(labels, nothing, np.array([1]), [], settings=settings, voxel_um=VOXEL)
+        if roundness:
+            assert found["sphericity"][0] == pytest.approx(roundness, abs=0.05)
+        else:
+            assert [found[f"{name}_axis_um"][0] for name in ("long", "middle", "short")] == [0] * 3
+            assert found["extent_3d"][0] == 1
+
+
+def test_the_edge_of_a_volume_is_its_surface_and_its_mass_lies_in_three_axes() -> None:
+    labels = np.zeros((5, 6, 7), np.int64)
+    labels[1:4, 1:5, 1:6] = 1
+    grey = np.zeros((1, *labels.shape), np.uint16)
+    grey[0, 1, 2, 3] = 1000
+    grey[0, 2, 2:4, 2:5] = 7  # all that is inside
+    found = measure_solid(labels, grey, np.array([1]), ["w"], voxel_um=VOXEL)
+    assert found["edge_sum_w"][0] == 1000
+    assert found["edge_mean_w"][0] == 1000 / (60 - 6)
+    assert found["sum_w"][0] == 1042
+    centre = np.array([2.0, 2.5, 3.0])
+    off = (np.array([1, 2, 3]) * 1000 + centre * 42) / 1042 - centre
+    assert found["mass_displacement_um_w"][0] == pytest.approx(np.linalg.norm(off * VOXEL))
+    assert np.isnan(found["mass_displacement_px_w"][0])
+
+
+def test_in_a_plane_the_columns_of_volumes_are_there_and_unknown() -> None:
+    labels = np.ones((3, 4), np.uint32)
+    found = measure(labels, np.zeros((0, 3, 4)), [1], [], settings=Measure(groups=("solid",)))
+    for name in COLUMNS:
+        assert np.isnan(found[name]).all()

@@ -37,8 +37,13 @@ FIRST = (
     " y1_px, x1_px, class, score, seam, touches_edge, region,"
     " z_px, z_um, z0_px, z1_px, planes, volume_px, volume_um3, surface_um2, touches_end,"
     " track, parent, straight_edge, perimeter_px, major_axis_px,"
-    " minor_axis_px, eccentricity, solidity,"
-    " mean_w1, std_w1, min_w1, max_w1, sum_w1"
+    " minor_axis_px, eccentricity, orientation_rad, solidity, convex_area_px, feret_max_px,"
+    " feret_min_px, extent, form_factor, euler_number, equivalent_diameter_px,"
+    " perimeter_um, major_axis_um, minor_axis_um, feret_max_um, feret_min_um,"
+    " equivalent_diameter_um,"
+    " mean_w1, std_w1, min_w1, max_w1, sum_w1, median_w1, mad_w1, p05_w1, p25_w1, p75_w1, p95_w1,"
+    " mass_displacement_px_w1, mass_displacement_um_w1,"
+    " edge_mean_w1, edge_std_w1, edge_min_w1, edge_max_w1, edge_sum_w1"
 )
 
 
