@@ -75,20 +75,24 @@ class PlotWidget(QWidget):  # type: ignore[misc]
         self.axes.clear()
         self._style(x, y)
         values = _numbers(frame, x)
+        shown = {"facecolor": self.COLOUR, "alpha": 0.35}
         if y == COUNT:
             known = values[np.isfinite(values)]
             if len(known):
                 self.axes.hist(known, bins=BINS, color=BAR)
+            limits = self.axes.get_xlim(), self.axes.get_ylim()
             self.selector = SpanSelector(
-                self.axes, self._span, "horizontal", props={"facecolor": self.COLOUR, "alpha": 0.35},
-                interactive=True,
+                self.axes, self._span, "horizontal", props=shown, interactive=True
             )
         else:
             self.axes.scatter(values, _numbers(frame, y), s=4, color=BAR, linewidths=0)
+            limits = self.axes.get_xlim(), self.axes.get_ylim()
             self.selector = RectangleSelector(
-                self.axes, self._rectangle, props={"facecolor": self.COLOUR, "alpha": 0.35},
-                interactive=True,
+                self.axes, self._rectangle, props=shown, interactive=True
             )
+        # The selectors' own artists begin at 0, which is no reason to show it.
+        self.axes.set_xlim(*limits[0])
+        self.axes.set_ylim(*limits[1])
         self.canvas.draw_idle()
 
     def _style(self, x: str, y: str) -> None:

@@ -26,7 +26,6 @@ KINDS = {
 SEAMS = {
     "joined": (0.6, "put together from pieces"),
     "resolved": (0.15, "chosen where tiles meet"),
-    "cut_by_image": (0.2, "seen by one tile only, at the edge"),
 }
 """How much doubt a seam casts on a cell, and why; others cast none."""
 SHAPE = {
@@ -43,7 +42,8 @@ CERTAIN = 12.0
 """Robust z at which an odd value leaves no hope."""
 COVERED = 0.05
 """Share of a cell under others from which overlap counts."""
-EDGE = 0.1
+EDGE = 0.08
+"""Of a cell that the image cuts: less than what the window shows at first."""
 OTHERWISE = 0.8
 """Doubt where another model sees other cells."""
 NEEDED = ("plate", "area_px", *SHAPE)

@@ -8,6 +8,7 @@ from typing import Any
 import napari
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_info
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QLabel,
@@ -137,6 +138,8 @@ def show(viewer: Any, path: Path, image: str | None = None) -> ReviewWidget:
     widget = ReviewWidget(viewer)
     widget.open(path, image)
     viewer.window.add_dock_widget(widget, name="review", area="right")
+    # The canvas is smaller once the docks are laid out.
+    QTimer.singleShot(0, viewer.reset_view)
     return widget
 
 
