@@ -19,6 +19,9 @@ Mask = NDArray[np.bool_]
 Ring = NDArray[np.int32]
 """Int32 (N, 2): x and y of corners in px, the upper left corner of the first pixel at 0, 0."""
 
+TOGETHER = 2**21
+"""Pixels that are traced at once: each takes some 50 bytes on the way."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outlines:
@@ -63,6 +66,31 @@ def outlines(origins: NDArray[np.integer], masks: Sequence[Mask]) -> Outlines:
         y, x of the first pixel of each mask in the image.
     masks : sequence of bool (h, w)
     """
+    reached = np.cumsum([mask.size for mask in masks])
+    splits = np.flatnonzero(np.diff(reached // TOGETHER)) + 1
+    groups = np.split(np.arange(len(masks)), splits)
+    return _joined([_traced(origins[group], [masks[i] for i in group]) for group in groups])
+
+
+def _joined(found: Sequence[Outlines]) -> Outlines:
+    """Return the outlines of all masks."""
+    parts, masks, corners = (
+        np.cumsum([0, *counts[:-1]])
+        for counts in zip(
+            *((len(each.owners), each.masks, len(each.corners)) for each in found), strict=True
+        )
+    )
+    return Outlines(
+        np.concatenate([each.corners for each in found]),
+        np.concatenate([each.ends + first for each, first in zip(found, corners, strict=True)]),
+        np.concatenate([each.parts + first for each, first in zip(found, parts, strict=True)]),
+        np.concatenate([each.owners + first for each, first in zip(found, masks, strict=True)]),
+        sum(each.masks for each in found),
+    )
+
+
+def _traced(origins: NDArray[np.integer], masks: Sequence[Mask]) -> Outlines:
+    """Trace some masks at once."""
     flat, widths, firsts, owners = _parts(masks)
     edges = _edges(flat, np.repeat(widths, np.diff(firsts)))
     order, ends = _rings(_following(*edges))
@@ -76,8 +104,8 @@ def outlines(origins: NDArray[np.integer], masks: Sequence[Mask]) -> Outlines:
     # One pixel was added on every side.
     corners = np.stack([x + origins[owner, 1], y + origins[owner, 0]], axis=1) - 1
     ring_ends = np.cumsum(turns)[ends - 1]
-    found = Outlines(corners.astype(np.int32), ring_ends, parts[begins] - 1, owners, len(masks))
-    return _sorted(found)
+    ring_parts = parts[begins].astype(np.int64) - 1
+    return _sorted(Outlines(corners.astype(np.int32), ring_ends, ring_parts, owners, len(masks)))
 
 
 def _parts(

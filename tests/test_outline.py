@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cellseg.pipeline import outline
 from cellseg.pipeline.outline import outlines
 from cellseg.pipeline.polygons import Feature, edges_of
 from cellseg.pipeline.tiles import Box
@@ -70,3 +71,14 @@ def test_rings_around_run_one_way_and_holes_the_other() -> None:
     assert hole.tolist() == [[22, 12], [22, 13], [23, 13], [23, 12]]
     assert shapely.LinearRing(ring).is_ccw
     assert not shapely.LinearRing(hole).is_ccw
+
+
+def test_it_does_not_matter_how_many_are_traced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = [*[np.eye(size, dtype=bool) for size in range(6)], CLOSED_IN_A_CORNER]
+    origins = np.arange(14).reshape(7, 2)
+    whole = outlines(origins, masks)
+    monkeypatch.setattr(outline, "TOGETHER", 5)
+    split = outlines(origins, masks)
+    for name in ("corners", "ends", "parts", "owners"):
+        assert np.array_equal(getattr(whole, name), getattr(split, name))
+    assert whole.masks == split.masks == 7
