@@ -1,4 +1,4 @@
-"""Any detector under torchvision's contract as a `Segmenter`: padding, pasting, shared pixels."""
+"""Any detector under torchvision's contract as a `Segmenter`: padding, scores, masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from copy import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
 from cellseg.models import MODELS, Overlap
@@ -17,13 +16,10 @@ from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.networks import build, stride_of
+from cellseg.models.proposals import Proposals
 from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import DetectorSettings
 from cellseg.models.weights import check_fit, find_weights, load_tensors, read_card
-
-Masks = Sequence[NDArray[np.float32]] | NDArray[np.float32]
-SHARED = 0.5
-"""An object that loses more than this part of its area to better ones is a second guess at them."""
 
 
 class Detector:
@@ -108,6 +104,11 @@ class Detector:
         return other
 
     def _segment(self, plane: NDArray[np.float32], corner: tuple[int, int]) -> Instances:
+        found = self.proposals(plane, corner)
+        return found.cut(self.score, self.mask_threshold, self.min_area_px)
+
+    def proposals(self, plane: NDArray[np.float32], corner: tuple[int, int] = (0, 0)) -> Proposals:
+        """Return what it finds in a plane (C, H, W) of at least `score`, masks not cut yet."""
         height, width = plane.shape[1:]
         seen = magnify(plane, self.zoom)
         before = [round(start * self.zoom) % self.stride for start in corner]
@@ -130,145 +131,19 @@ class Detector:
         # Masks lie over their boxes at any resolution: pasting them is the way back.
         over = found.get("mask_boxes", found["boxes"]).float().cpu().numpy()[kept]
         corners = np.tile(before, 2)
-        return RULES[self.overlap](
+        return Proposals.pasted(
             (over[:, [1, 0, 3, 2]].astype(np.float64) - corners + 0.5) / self.zoom,
             [_plain(found["masks"][index]) for index in kept],
             scores[keep],
             found["labels"].to(torch.uint8).cpu().numpy()[kept],
             (height, width),
-            mask_threshold=self.mask_threshold,
-            min_area_px=self.min_area_px,
+            self.overlap,
         )
 
 
 def _plain(mask: Tensor) -> NDArray[np.float32]:
     """Return the probabilities (h, w) of a mask, with or without an axis of length 1 before."""
     return np.asarray(mask.float().cpu().numpy().reshape(mask.shape[-2:]), np.float32)
-
-
-def paste(
-    box: Sequence[float], mask: NDArray[np.float32], shape: tuple[int, int]
-) -> tuple[int, int, NDArray[np.float32]]:
-    """Resample a box-sized mask to the pixels whose centres lie in its box.
-
-    Parameters
-    ----------
-    box : (y0, x0, y1, x1)
-        In px with fractions; pixel i reaches from i to i + 1.
-    mask : float32 (R, S)
-        Probabilities over the box.
-    shape : (H, W)
-        Size of the plane; what lies outside is left out.
-
-    Returns
-    -------
-    y, x : int
-        Corner of the crop.
-    probability : float32 (h, w)
-        Bilinear between the centres of the mask's cells; may be empty.
-    """
-    corner, weights = [], []
-    for low, high, length, size in zip(box[:2], box[2:], shape, mask.shape, strict=True):
-        first = max(int(np.ceil(low - 0.5)), 0)
-        last = min(int(np.floor(high - 0.5)) + 1, length)
-        corner.append(first)
-        weights.append(_bilinear(np.arange(first, last), low, high, size))
-    return corner[0], corner[1], np.asarray(weights[0] @ mask @ weights[1].T, np.float32)
-
-
-def _bilinear(pixels: NDArray[np.intp], low: float, high: float, size: int) -> NDArray[np.float32]:
-    """Return the weight of each of `size` samples from `low` to `high` for each pixel's centre."""
-    position = (pixels + 0.5 - low) * (size / max(high - low, 1e-6)) - 0.5
-    position = np.clip(position, 0, size - 1)
-    distance = np.abs(position[:, None] - np.arange(size)[None, :])
-    return np.asarray(np.maximum(1 - distance, 0), np.float32)
-
-
-def separate(
-    boxes: NDArray[np.float64],
-    masks: Masks,
-    scores: NDArray[np.float32],
-    classes: NDArray[np.uint8],
-    shape: tuple[int, int],
-    *,
-    mask_threshold: float,
-    min_area_px: int,
-) -> Instances:
-    """Turn detections of touching cells into instances that share no pixel.
-
-    Best scores come first. An object of which better ones already cover more
-    than `SHARED` is dropped; a pixel that several claim goes to the one most
-    certain of it; of what is left of an object, its largest piece is kept.
-
-    Parameters
-    ----------
-    boxes : float64 (N, 4) as y0, x0, y1, x1 in px
-    masks : N arrays, float32 (R, S), probabilities over each box
-    scores : float32 (N,)
-    classes : uint8 (N,)
-    shape : (H, W) of the plane
-    mask_threshold, min_area_px
-        See `DetectorSettings`.
-    """
-    best = np.zeros(shape, np.float32)
-    owner = np.full(shape, -1, np.int32)
-    placed: list[tuple[int, slice, slice]] = []
-    for index in np.argsort(-scores, kind="stable").tolist():
-        y, x, probability = paste(boxes[index].tolist(), masks[index], shape)
-        window = (slice(y, y + probability.shape[0]), slice(x, x + probability.shape[1]))
-        inside = probability >= mask_threshold
-        area = np.count_nonzero(inside)
-        taken = np.count_nonzero(inside & (owner[window] >= 0))
-        if area < min_area_px or taken > SHARED * area:
-            continue
-        won = inside & (probability > best[window])
-        best[window][won] = probability[won]
-        owner[window][won] = index
-        placed.append((index, *window))
-    found = []
-    for index, rows, columns in placed:
-        mask = _largest_piece(owner[rows, columns] == index)
-        if np.count_nonzero(mask) >= min_area_px:
-            found.append(
-                ((rows.start, columns.start), mask, float(scores[index]), int(classes[index]))
-            )
-    return Instances.stack(found)
-
-
-def whole(
-    boxes: NDArray[np.float64],
-    masks: Masks,
-    scores: NDArray[np.float32],
-    classes: NDArray[np.uint8],
-    shape: tuple[int, int],
-    *,
-    mask_threshold: float,
-    min_area_px: int,
-) -> Instances:
-    """Turn detections of overlapping cells into instances, each whole, whatever others cover.
-
-    Best scores come first; of each object, its largest piece is kept. Parameters
-    are those of `separate`.
-    """
-    found = []
-    for index in np.argsort(-scores, kind="stable").tolist():
-        y, x, probability = paste(boxes[index].tolist(), masks[index], shape)
-        mask = _largest_piece(probability >= mask_threshold)
-        if np.count_nonzero(mask) >= min_area_px:
-            found.append(((y, x), mask, float(scores[index]), int(classes[index])))
-    return Instances.stack(found)
-
-
-RULES = {"resolve": separate, "keep": whole}
-"""What is done where two cells claim a pixel."""
-
-
-def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest part of a mask that hangs together, the first of equals."""
-    pieces, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    return np.asarray(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax(), bool)
 
 
 def load(settings: DetectorSettings, device: str, precision: str) -> Detector:

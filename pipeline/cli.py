@@ -284,6 +284,70 @@ def train(
     )
 
 
+@main.command(name="import")
+@click.argument("annotations", type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="The annotated images: a folder or one image. Default: where ANNOTATIONS are.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the training set, for cellseg train --from.",
+)
+@click.option(
+    "--classes",
+    metavar="NAME,NAME...",
+    help="Take only cells that are called so; with several, each is a class, in this order.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="CHANNEL",
+    help="Keep this channel of the images, by index or name; may be repeated. Default: all.",
+)
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    annotations: Path,
+    *,
+    images: Path | None,
+    output: Path,
+    classes: str | None,
+    channels: tuple[str, ...],
+) -> None:
+    """Make a training set of ANNOTATIONS: a file, or a folder of files.
+
+    labelme, COCO, GeoJSON of QuPath, ImageJ's ROIs (.zip, .roi), label images or
+    stacks of masks. What gives no cell is listed with its reason, all of it in
+    report.txt of the training set.
+
+    Exit code 1: something was skipped.
+    """
+    from cellseg.pipeline.imported import Import
+
+    beside = annotations if annotations.is_dir() else annotations.parent
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    wanted = [int(channel) if channel.isdigit() else channel for channel in channels]
+    going = Import(annotations, images or beside, output, names, wanted)
+    with progress("images", len(going.pairs)) as show:
+        for done, name in enumerate(going.steps(), 1):
+            show(done, name, None)
+    first, *_ = going.report
+    click.echo(first)
+    for line in [str(each) for each in going.skipped][:SOME]:
+        click.echo(f"  skipped: {line}", err=True)
+    if len(going.skipped) > SOME:
+        where = going.set.folder / "report.txt"
+        click.echo(f"  and {len(going.skipped) - SOME} more; see {where}", err=True)
+    if going.skipped:
+        ctx.exit(1)
+
+
 @main.command()
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))
@@ -316,6 +380,40 @@ def evaluate(labels: Path, truth: Path, names: Path | None, *, as_json: bool) ->
     for side, names_left in (("LABELS", found.unpaired_labels), ("TRUTH", found.unpaired_truth)):
         for name in names_left[:SOME]:
             click.echo(f"  only in {side}: {name}", err=True)
+
+
+@main.command()
+@click.argument("results_a", type=click.Path(path_type=Path))
+@click.argument("results_b", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The table: .parquet or .csv. Default: RESULTS_B/differences.parquet.",
+)
+def compare(results_a: Path, results_b: Path, output: Path | None) -> None:
+    """Find the cells in which RESULTS_A and RESULTS_B, of the same images, differ.
+
+    The table has a row for each: cells only in one, split, merged, or of another
+    outline, with their place; the review queue shows it. Label images or folders
+    of them will do as well, with --output.
+    """
+    from cellseg.pipeline.differences import Comparison, differences_path
+
+    if output is None and not (results_b / "run.json").is_file():
+        raise CellsegError(f"{results_b}: no results folder. Say by --output where the table goes.")
+    going = Comparison(results_a, results_b)
+    with progress("images", len(going.names)) as show:
+        for done, name in enumerate(going.steps(), 1):
+            show(done, name, None)
+    found = going.result()
+    path = output or differences_path(results_b)
+    found.write(path)
+    images = len(going.names)
+    click.echo(f"A {results_a}, B {results_b}: {images} image{'s' * (images != 1)}\n{found.text}")
+    for name in found.unpaired[:SOME]:
+        click.echo(f"  only in one: {name}", err=True)
+    click.echo(f"  table     {path}")
 
 
 @main.command()
@@ -386,6 +484,24 @@ def status(results: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
 
 
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--image", help="Name of the image to open first. Default: the first one.")
+def review(results: Path, image: str | None) -> None:
+    """Open RESULTS in napari: look at the cells, correct them, keep every correction.
+
+    RESULTS is the folder of a run, or a plate.zarr. Needs pip install "cellseg[review]".
+    """
+    try:
+        from cellseg.pipeline.review.widget import open_window
+    except ImportError as error:
+        if (error.name or "").startswith("cellseg"):
+            raise
+        missing = 'review needs napari. Install it: pip install "cellseg[review]"'
+        raise CellsegError(missing) from None
+    open_window(results, image)
+
+
 @main.command(help=HELP)
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--to", "form", required=True, metavar="FORMAT", help="One of those above.")
@@ -395,11 +511,25 @@ def status(results: Path, *, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="File or folder to write. Default: in RESULTS, named as above.",
 )
-def export(results: Path, form: str, output: Path | None) -> None:
+@click.option(
+    "--fields",
+    type=click.Choice(["corrected", "reviewed", "done"]),
+    help="With --to training: which images. Default: those with corrected cells.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=64),
+    help="With --to training: of larger images crops of this side, around corrected cells, in px"
+    " as the model sees them. Default: 1024.",
+)
+def export(
+    results: Path, form: str, output: Path | None, fields: str | None, size: int | None
+) -> None:
     """Write the cells of RESULTS, the folder of a run, for other programs."""
     from cellseg.pipeline.export import Export
 
-    going = Export(results, form, output)
+    options: dict[str, Any] = {"fields": fields, "size": size}
+    going = Export(results, form, output, **{k: v for k, v in options.items() if v is not None})
     with progress("images", len(going.images)) as show:
         for done, name in enumerate(going.steps(), 1):
             show(done, name, None)

@@ -8,8 +8,9 @@ https://github.com/cocodataset/cocoapi, here written anew.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
+from cellseg.pipeline.annotations import Annotations, Drawn, Shape, Skipped
+from cellseg.pipeline.areas import Mask, Stencil
 
-Mask = NDArray[np.bool_]
 Corner = tuple[int, int]
 MOST_CLASSES = 255
 LISTS = "images", "annotations"
@@ -41,6 +43,10 @@ class CocoImage:
         As the file has them, in its order; not those of crowds.
     classes : mapping
         Of a ``category_id``, the class from 1 on.
+    names : mapping
+        Of a ``category_id``, what it is called.
+    crowds : int
+        Annotations of crowds.
     """
 
     where: str
@@ -48,6 +54,8 @@ class CocoImage:
     shape: tuple[int, int]
     annotations: tuple[Mapping[str, Any], ...]
     classes: Mapping[int, int]
+    names: Mapping[int, str] = field(default_factory=dict)
+    crowds: int = 0
 
     def instances(self) -> Instances:
         """Return the cells in the order of the file; one without a pixel is left out.
@@ -66,6 +74,27 @@ class CocoImage:
             found.append((corner, mask, 1.0 if score is None else float(score), class_))
         return Instances.stack(found)
 
+    def over(self, _shape: tuple[int, int]) -> CocoImage:
+        """Return the same: the file says how large the image is."""
+        return self
+
+    def drawn(self, classes: Sequence[str] = ()) -> Drawn:
+        """Return the cells, and what is none; see `Annotations.drawn`."""
+        found, skipped = [], []
+        if self.crowds:
+            skipped.append(Skipped(self.where, f"{self.crowds} crowds, which are no single cells"))
+        for number, annotation in enumerate(self.annotations):
+            where = f"{self.where}, annotation {annotation.get('id', number)}"
+            try:
+                stencil = Stencil(*mask_of(annotation.get("segmentation"), self.shape, ""))
+            except CellsegError as error:
+                skipped.append(Skipped(where, str(error).removeprefix(": ").rstrip(".")))
+                continue
+            name = self.names.get(annotation.get("category_id", 0), "")
+            found.append(Shape(where, stencil, name))
+        every = Annotations(self.where, self.file_name, self.shape, tuple(found), tuple(skipped))
+        return every.drawn(classes)
+
 
 def read_coco(path: Path) -> list[CocoImage]:
     """Return the images of a COCO file; memory grows with the file.
@@ -80,6 +109,43 @@ def read_coco(path: Path) -> list[CocoImage]:
     CellsegError
         If it is no COCO file, or an image has no size.
     """
+    document = _document(path)
+    annotated: dict[Any, list[Mapping[str, Any]]] = {}
+    crowds = Counter[Any]()
+    for annotation in document["annotations"]:
+        if annotation.get("iscrowd"):
+            crowds[annotation.get("image_id")] += 1
+        else:
+            annotated.setdefault(annotation.get("image_id"), []).append(annotation)
+    categories = document.get("categories") or ()
+    classes = _classes(path, categories, annotated)
+    names = {each["id"]: str(each.get("name", "")) for each in categories if "id" in each}
+    return [
+        replace(
+            _image(path, image, annotated.get(image.get("id"), ()), classes),
+            names=names,
+            crowds=crowds[image.get("id")],
+        )
+        for image in document["images"]
+    ]
+
+
+def read_unlisted(path: Path) -> tuple[Skipped, ...]:
+    """Return what a COCO file annotates in images that it does not list."""
+    document = _document(path)
+    listed = [image.get("id") for image in document["images"]]
+    lost = Counter(
+        each.get("image_id")
+        for each in document["annotations"]
+        if each.get("image_id") not in listed
+    )
+    return tuple(
+        Skipped(f"{path}: image_id {number}", f"{count} annotations, and no such image is listed")
+        for number, count in lost.items()
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -89,15 +155,7 @@ def read_coco(path: Path) -> list[CocoImage]:
             f'{path}: no COCO file of instances; it needs "images" and "annotations" with'
             ' a "segmentation" each.'
         )
-    annotated: dict[Any, list[Mapping[str, Any]]] = {}
-    for annotation in document["annotations"]:
-        if not annotation.get("iscrowd"):
-            annotated.setdefault(annotation.get("image_id"), []).append(annotation)
-    classes = _classes(path, document.get("categories") or (), annotated)
-    return [
-        _image(path, image, annotated.get(image.get("id"), ()), classes)
-        for image in document["images"]
-    ]
+    return document
 
 
 def _entries(value: object) -> bool:

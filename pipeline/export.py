@@ -31,12 +31,15 @@ class Exporter:
         a slash.
     needs : str
         A package that is installed with ``cellseg[tables]`` only, or nothing.
+    options : tuple of str
+        What else its writer takes, by name; ``folder`` is the results folder.
     """
 
     writer: str
     summary: str
     output: str
     needs: str = ""
+    options: tuple[str, ...] = ()
 
 
 EXPORTERS: dict[str, Exporter] = {
@@ -86,6 +89,12 @@ EXPORTERS: dict[str, Exporter] = {
         "cellseg.pipeline.to_masks:write_stacks",
         "a TIFF for each image, one plane for each cell: 255 on it, else 0",
         "masks/",
+    ),
+    "training": Exporter(
+        "cellseg.pipeline.review.to_training:write_training",
+        "corrected fields as images and labels for cellseg train --from",
+        "training/",
+        options=("folder", "fields", "size"),
     ),
 }
 
@@ -173,23 +182,35 @@ class Export:
         One of `EXPORTERS`.
     output : Path, optional
         Where to write; by default in the results folder.
+    **options
+        What the form takes beside it; see `Exporter`.
 
     Raises
     ------
     CellsegError
-        If there is no such form, a package that it needs is missing, or no image is done.
+        If there is no such form or option, a package that it needs is missing, or no image is done.
     """
 
-    def __init__(self, results: Path, form: str, output: Path | None = None) -> None:
+    def __init__(
+        self, results: Path, form: str, output: Path | None = None, **options: str | int
+    ) -> None:
         check_known([form], "--to")
         check_installed([form], "--to")
         from cellseg.pipeline.exported import find_images
 
         self.exporter = EXPORTERS[form]
+        for name in options:
+            if name not in self.exporter.options:
+                raise CellsegError(f"--{name}: means nothing to --to {form}. Leave it out.")
+        self.options: dict[str, str | int | Path] = {**options}
+        if "folder" in self.exporter.options:
+            self.options["folder"] = results
         self.images: list[ExportedImage] = find_images(results)
         self.output = output or results / self.exporter.output
 
     def steps(self) -> Generator[str]:
         """Write; yield the name of each image that is done. A file is there only once whole."""
         module, function = self.exporter.writer.split(":")
-        yield from getattr(import_module(module), function)(self.images, self.output)
+        yield from getattr(import_module(module), function)(
+            self.images, self.output, **self.options
+        )

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -87,3 +87,39 @@ def whole_folder(path: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
             old.rename(path)
         for left in (written, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def append_line(path: Path, line: str, size: int | None = None) -> int:
+    """Append a line of text; it is on disk when this returns. Return the bytes of the file then.
+
+    Parameters
+    ----------
+    path : Path
+    line : str
+        Without its end.
+    size : int, optional
+        Bytes to keep of what is there: a last line that was cut off goes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("ab") as file:
+        if size is not None:
+            file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+        written = file.tell()
+    if new:
+        _sync_folder(path.parent)
+    return written
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, where the system can do that."""
+    with suppress(OSError):
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.annotations import Annotations, Shape, Skipped
 from cellseg.pipeline.polygons import Edges, Feature, Floats, crossing, edges_of
 from cellseg.pipeline.tiles import FAR
 
@@ -39,16 +40,7 @@ def read_geojson(path: Path, classes: Sequence[str] = ()) -> tuple[Feature, ...]
         If the file is no GeoJSON, holds no such area, something else than areas among
         those asked for, or an area that is empty or crosses itself.
     """
-    try:
-        document = json.loads(_text(path))
-    except OSError as error:
-        raise CellsegError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
-        raise CellsegError(
-            f"{path}: not GeoJSON: {error}. Export it again, in QuPath by File > Export objects"
-            " as GeoJSON."
-        ) from None
-    given = list(enumerate(_features(document, path), 1))
+    given = list(enumerate(_features(_document(path), path), 1))
     if not given:
         raise CellsegError(f"{path}: no features in it; a region needs a polygon at least.")
     chosen = [(k, each) for k, each in given if not classes or set(classes) & set(_names(each))]
@@ -60,6 +52,19 @@ def read_geojson(path: Path, classes: Sequence[str] = ()) -> tuple[Feature, ...]
             f" Known: {', '.join(known[:NAMED]) or 'no names at all'}."
         )
     return tuple(_feature(each, k, path) for k, each in chosen)
+
+
+def _document(path: Path) -> Any:
+    """Return what a file holds."""
+    try:
+        return json.loads(_text(path))
+    except OSError as error:
+        raise CellsegError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
+        raise CellsegError(
+            f"{path}: not GeoJSON: {error}. Export it again, in QuPath by File > Export objects"
+            " as GeoJSON."
+        ) from None
 
 
 def _text(path: Path) -> str:
@@ -97,10 +102,15 @@ def _names(feature: dict[str, Any]) -> list[str]:
     return [name for name in (properties.get("name"), class_) if isinstance(name, str) and name]
 
 
+def _where(feature: dict[str, Any], number: int, path: Path) -> str:
+    """Return what messages call a feature."""
+    names = _names(feature)
+    return f"{path}: feature {number}" + (f" ({names[0]})" if names else "")
+
+
 def _feature(feature: dict[str, Any], number: int, path: Path) -> Feature:
     """Return one feature's area, checked."""
-    names = _names(feature)
-    where = f"{path}: feature {number}" + (f" ({names[0]})" if names else "")
+    names, where = _names(feature), _where(feature, number, path)
     geometry = feature.get("geometry")
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if not isinstance(geometry, dict) or kind not in AREAS:
@@ -155,3 +165,46 @@ def _corners(ring: Any, where: str) -> Iterator[tuple[float, float]]:
                 " numbers [x, y], in px of the image."
             )
         yield float(numbers[1]), float(numbers[0])
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Return the cells of a GeoJSON file, one for each feature that is an area.
+
+    What lies in an odd number of the rings of a polygon is inside. The image is called as the
+    file is; what kind of cell it is says the classification, else the name.
+
+    Raises
+    ------
+    CellsegError
+        If the file is no GeoJSON.
+    """
+    found, skipped = [], []
+    for number, feature in enumerate(_features(_document(path), path), 1):
+        where = _where(feature, number, path)
+        cell = _cell(feature, where)
+        if isinstance(cell, str):
+            skipped.append(Skipped(where, cell))
+        else:
+            found.append(Shape(where, cell, (*reversed(_names(feature)), "")[0]))
+    name = path.stem if path.suffix.lower() == ".zip" else path.name
+    return Annotations(str(path), name, None, tuple(found), tuple(skipped))
+
+
+def _cell(feature: dict[str, Any], where: str) -> Feature | str:
+    """Return the area of a cell, or why it is none."""
+    geometry = feature.get("geometry")
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if not isinstance(geometry, dict) or kind not in AREAS:
+        return f"{kind or 'without a geometry'}; a cell is a {' or a '.join(AREAS)}"
+    plane = geometry.get("plane") or {}
+    for axis in ("t", "z"):
+        if plane.get(axis, 0) > 0:
+            return f"in a later plane, {axis} = {plane[axis]}; only the first is taken"
+    given = geometry.get("coordinates")
+    given = [given] if kind == "Polygon" else given
+    try:
+        drawn = [[_ring(ring, "") for ring in rings] for rings in given or ()]
+    except (CellsegError, TypeError) as error:
+        return str(error).strip().removesuffix(" Remove it, or draw it again.").rstrip(".")
+    polygons = tuple(edges_of(rings) for rings in drawn if rings)
+    return Feature(where, polygons) if polygons else "empty"

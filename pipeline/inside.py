@@ -71,6 +71,16 @@ class InsideLabels(LabelStore):
         self._list([*listed, *new])
         shutil.rmtree(self._unfinished)
 
+    def _take_layer(self, partial: Path, layer: int) -> None:
+        place = self.path / layer_name(layer)
+        shutil.rmtree(place, ignore_errors=True)
+        partial.replace(place)
+        self._list([*(name for name in _listed(self.path) if name != place.name), place.name])
+        # How many there are, the first one says: only when the new one is listed.
+        for number in range(layer, -1, -1):
+            own = {**_own(self.path / layer_name(number)), "layers": layer + 1}
+            Pyramid(self.path / layer_name(number)).note(cellseg=own)
+
     def _remove(self) -> None:
         ours = _ours(self.path)
         if ours:

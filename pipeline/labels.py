@@ -7,7 +7,7 @@ others lie in ``cells_2`` and so on. All of them are painted region by region.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,7 @@ import zarr
 
 from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage
-from cellseg.pipeline.pyramid import Pyramid, Shape
+from cellseg.pipeline.pyramid import Change, Pyramid, Shape
 from cellseg.pipeline.source import stamp
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
@@ -94,6 +94,35 @@ class LabelStore:
     def read(self, t: int, z: int, box: Box, level: int = 0, layer: int = 0) -> LabelImage:
         """Return the labels of a layer in a box of a plane, uint32 (h, w)."""
         return Pyramid(self.path / layer_name(layer)).read(t, z, box, level)
+
+    @property
+    def shape(self) -> Shape:
+        """Their (T, Z, Y, X)."""
+        return self._images()[0].shape
+
+    def change(self, t: int, z: int, boxes: Sequence[Box], change: Change, layer: int = 0) -> None:
+        """Change parts of a plane of labels that are in their place, and the levels above.
+
+        Each file is whole before and after; see `cellseg.pipeline.pyramid.Pyramid.change`.
+        """
+        Pyramid(self.path / layer_name(layer)).change(t, z, boxes, change)
+
+    def add_layer(self) -> None:
+        """Add a label image without cells, behind those that there are."""
+        layers = self.layers
+        partial = self.path / f".{layer_name(layers)}.partial"
+        Pyramid(self.path / layer_name(0)).copy_empty(partial)
+        self._take_layer(partial, layers)
+
+    def _take_layer(self, partial: Path, layer: int) -> None:
+        """Put a new label image in its place, then list it."""
+        place = self.path / layer_name(layer)
+        shutil.rmtree(place, ignore_errors=True)  # of a writer that was killed: not listed yet
+        partial.replace(place)
+        group = zarr.open_group(self.path, mode="r+")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        names = [layer_name(number) for number in range(layer + 1)]
+        group.attrs.put({**attributes, "ome": {**attributes["ome"], "labels": names}})
 
     @property
     def _unfinished(self) -> Path:

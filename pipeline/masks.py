@@ -1,4 +1,4 @@
-"""The cells of an image from files, whole where they overlap: label images, stacks, COCO."""
+"""The cells of an image from files, whole where they overlap: labels, stacks, annotations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.layers import from_layers, to_layers
+from cellseg.pipeline.annotations import Annotations
 from cellseg.pipeline.coco import CocoImage, read_coco
+from cellseg.pipeline.geojson import read_annotations
 from cellseg.pipeline.image import READERS, Image, open_image, reader_of
+from cellseg.pipeline.imagej import names_in, read_rois
+from cellseg.pipeline.labelme import read_labelme
 from cellseg.pipeline.place import Place
 
 FORMS = (
-    "TIFF or OME-Zarr label images, TIFF stacks with a plane for each cell, a COCO .json,"
-    " a folder of them, or a results folder of cellseg"
+    "TIFF or OME-Zarr label images, TIFF stacks with a plane for each cell, COCO or labelme .json,"
+    " GeoJSON, ImageJ's .zip or .roi, a folder of them, or a results folder of cellseg"
 )
 Labels = NDArray[Any]
 
@@ -114,23 +118,34 @@ class MaskSource:
     ----------
     path : Path
         The file or folder.
-    annotated : CocoImage, optional
-        The image, in a COCO file.
+    annotated : CocoImage or Annotations, optional
+        What is drawn in the image.
     layers : tuple of Path
         Its label images, where they are not all that lie there.
     """
 
     path: Path
-    annotated: CocoImage | None = None
+    annotated: CocoImage | Annotations | None = None
     layers: tuple[Path, ...] = ()
 
     def planes(self) -> int:
-        """Return how many planes the file has; 1 for an image in a COCO file."""
+        """Return how many planes the file has; 1 of what is drawn."""
         if self.annotated is not None:
             return 1
-        return math.prod(open_image((*self.layers, self.path)[0]).pixels.shape[:3])
+        return math.prod(self._image.pixels.shape[:3])
 
-    def read(self, planes: int) -> Masks:
+    def extent(self) -> tuple[int, int] | None:
+        """Return height and width in px; None of annotations that do not say it."""
+        if self.annotated is not None:
+            return self.annotated.shape
+        height, width = self._image.pixels.shape[3:]
+        return height, width
+
+    @property
+    def _image(self) -> Image:
+        return open_image((*self.layers, self.path)[0])
+
+    def read(self, planes: int, extent: tuple[int, int] | None = None) -> Masks:
         """Return the cells, of a partner with as many planes.
 
         Parameters
@@ -140,18 +155,25 @@ class MaskSource:
             is a label volume, whatever its values. With another number of
             planes that hold 0 and one other value in all, it is a stack of
             cells, a plane each.
+        extent : (H, W), optional
+            Of the image, for annotations that do not say it. By default as much as they need.
 
         Raises
         ------
         CellsegError
-            If the file cannot be read.
+            If the file cannot be read, or something drawn is no cell.
         """
         if self.annotated is not None:
-            return Masks(
-                self.annotated.where, self.annotated.shape, cells=self.annotated.instances()
-            )
+            return self._drawn(extent)
         stack = self.stack() if self.planes() != planes else None
         return _labels(self.path, self.layers) if stack is None else stack
+
+    def _drawn(self, extent: tuple[int, int] | None) -> Masks:
+        found = self.annotated
+        if isinstance(found, Annotations):
+            found = found.over(extent or found.shape or found.reach)
+        assert found is not None and found.shape is not None  # noqa: S101, PT018 - asked before
+        return Masks(found.where, found.shape, cells=found.instances())
 
     def stack(self) -> Masks | None:
         """Return the cells of a TIFF with one in each plane; None if it is no such stack.
@@ -187,7 +209,7 @@ def read_pair(one: MaskSource, other: MaskSource) -> tuple[Masks, Masks]:
         stacks = one.stack(), other.stack()
         if stacks[0] is not None and stacks[1] is not None:
             return stacks[0], stacks[1]
-    return one.read(other.planes()), other.read(planes)
+    return one.read(other.planes(), other.extent()), other.read(planes, one.extent())
 
 
 def _labels(path: Path, layers: Sequence[Path] = ()) -> Masks:
@@ -219,9 +241,44 @@ def _one(path: Path) -> dict[str, MaskSource]:
     return {stem_of(path.name): MaskSource(path)}
 
 
+def _drawn(path: Path, found: Annotations) -> dict[str, MaskSource]:
+    return {stem_of(stem_of(found.file_name)): MaskSource(path, found)}
+
+
+def _json(path: Path) -> dict[str, MaskSource]:
+    """Read labelme, GeoJSON or COCO, by what is in the file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CellsegError(f"{path}: not JSON ({error}).") from error
+    if isinstance(document, dict) and "shapes" in document:
+        return _drawn(path, read_labelme(path, document))
+    if isinstance(document, list) or "type" in document:
+        return _geojson(path)
+    return _coco(path)
+
+
+def _geojson(path: Path) -> dict[str, MaskSource]:
+    return _drawn(path, read_annotations(path))
+
+
+def _zip(path: Path) -> dict[str, MaskSource]:
+    """Read ImageJ's ROIs, or one GeoJSON file, by what is in the file."""
+    if any(name.lower().endswith("json") for name in names_in(path)):
+        return _geojson(path)
+    return _rois(path)
+
+
+def _rois(path: Path) -> dict[str, MaskSource]:
+    return _drawn(path, read_rois(path))
+
+
 MASK_READERS: dict[str, Callable[[Path], dict[str, MaskSource]]] = {
     **dict.fromkeys(READERS, _one),
-    ".json": _coco,
+    ".json": _json,
+    ".geojson": _geojson,
+    ".zip": _zip,
+    ".roi": _rois,
 }
 """For each suffix, in lower case, what gives the images of a file by name without suffix."""
 
@@ -240,8 +297,9 @@ def find_masks(path: Path) -> dict[str, MaskSource]:
     ----------
     path : Path
         A label image (TIFF or OME-Zarr, layers included), a TIFF stack of
-        binary planes, a COCO file, a folder of those, or a results folder. In
-        a folder with images, files in JSON do not count.
+        binary planes, annotations (COCO, labelme, GeoJSON, ImageJ's ROIs), a
+        folder of those, or a results folder. In a folder with images,
+        annotations do not count.
 
     Raises
     ------

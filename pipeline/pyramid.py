@@ -7,7 +7,8 @@ them, so no two writers ever share a file. The levels above are made at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ SMALLEST = 256
 
 Shape = tuple[int, int, int, int]
 """(T, Z, Y, X)."""
+Change = Callable[[LabelImage, Box], object]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,57 @@ class Pyramid:
         changed = next(file.stat().st_mtime_ns for file in files if file.is_file())
         array = _opened(self.path / str(level), changed)
         return np.asarray(array[_index(array.ndim, array.shape, t, z, box)], np.uint32)
+
+    def note(self, **own: Any) -> None:
+        """Write attributes beside those of OME-Zarr."""
+        group = zarr.open_group(self.path, mode="r+")
+        group.attrs.put({**group.attrs.asdict(), **own})
+
+    @property
+    def shape(self) -> Shape:
+        """Its (T, Z, Y, X) at full resolution."""
+        group = zarr.open_group(self.path, mode="r")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        (multiscale,) = attributes.get("ome", attributes)["multiscales"]
+        full = _level(group, 0)
+        assert full is not None  # noqa: S101 - `start` has made it
+        names = [axis["name"] for axis in multiscale["axes"]]
+        lengths = dict(zip(names, full.shape, strict=True))
+        return lengths.get("t", 1), lengths.get("z", 1), lengths["y"], lengths["x"]
+
+    def change(self, t: int, z: int, boxes: Sequence[Box], change: Change) -> None:
+        """Change parts of a plane, and what lies over them in the levels above.
+
+        One shard is in memory at a time, and each is written at once.
+
+        Parameters
+        ----------
+        t, z : int
+        boxes : sequence of Box
+            What may be other pixels afterwards.
+        change : callable
+            Given the labels of a box, uint32 (h, w), and that box; changes them in place.
+        """
+        group = zarr.open_group(self.path, mode="r+")
+        level, finer = 0, None
+        while (array := _level(group, level)) is not None:
+            rewrite = change if finer is None else _halved(finer, t, z)
+            _change_level(array, t, z, boxes, rewrite)
+            boxes = [_half(box) for box in boxes]
+            level, finer = level + 1, array
+
+    def copy_empty(self, path: Path) -> None:
+        """Make a label image like this one elsewhere, without cells."""
+        shutil.rmtree(path, ignore_errors=True)
+        for file in sorted(self.path.rglob("*")):
+            if file.name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"):
+                copy = path / file.relative_to(self.path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+        group = zarr.open_group(path, mode="r+")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        attributes.get("ome", attributes)["multiscales"][0]["name"] = path.name
+        group.attrs.put(attributes)
 
     def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
         """Write one region of a plane: its shards, and the one over them."""
@@ -203,6 +256,48 @@ def _halve_level(finer: zarr.Array[Any] | None, coarser: zarr.Array[Any], t: int
             found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
             labels[part.slices] = halve(found.astype(np.uint32, copy=False))
         _put(coarser, t, z, box, labels)
+
+
+def _change_level(
+    array: zarr.Array[Any], t: int, z: int, boxes: Sequence[Box], change: Change
+) -> None:
+    """Change parts of a plane of one level, file by file."""
+    height, width = (array.shards or array.chunks)[-2:]
+    plane = Box(0, 0, *array.shape[-2:])
+    parts: dict[tuple[int, int], list[Box]] = {}
+    for box in boxes:
+        for y in range(box.y0 // height, -(-box.y1 // height)):
+            for x in range(box.x0 // width, -(-box.x1 // width)):
+                parts.setdefault((y, x), []).append(box)
+    for (y, x), inside in sorted(parts.items()):
+        file = Box(y * height, x * width, (y + 1) * height, (x + 1) * width).intersect(plane)
+        if file is None:
+            continue
+        # All of a file at once: each write of a part would read and write all of it.
+        index = _index(array.ndim, array.shape, t, z, file)
+        labels = np.array(array[index], np.uint32)
+        before = labels.copy()
+        for box in inside:
+            if (part := box.intersect(file)) is not None:
+                change(labels[part.within(file).slices], part)
+        if not np.array_equal(labels, before):
+            array[index] = labels
+
+
+def _halved(finer: zarr.Array[Any], t: int, z: int) -> Change:
+    """Return what takes the labels of a level from the one below."""
+
+    def change(labels: LabelImage, box: Box) -> None:
+        wide = Box(2 * box.y0, 2 * box.x0, 2 * box.y1, 2 * box.x1)
+        found: NDArray[Any] = np.asarray(finer[_index(finer.ndim, finer.shape, t, z, wide)])
+        labels[:] = halve(found.astype(np.uint32, copy=False))
+
+    return change
+
+
+def _half(box: Box) -> Box:
+    """Return the pixels of the next level that lie on those of a box."""
+    return Box(box.y0 // 2, box.x0 // 2, -(-box.y1 // 2), -(-box.x1 // 2))
 
 
 def _versioned(ome: dict[str, Any], ngff: Version) -> dict[str, Any]:

@@ -217,6 +217,19 @@ def _scenes(
     return tuple(scenes), lost
 
 
+def scenes_of(folder: Path) -> tuple[tuple[Scene, ...], dict[str, str]]:
+    """Return the images of a results folder as its run has seen them, and why some are lost.
+
+    Raises
+    ------
+    CellsegError
+        If it is no results folder, or its inputs are gone.
+    """
+    reports = [ImageReport.read(line) for line in _document(folder)["images"]]
+    done = {report.name: report for report in reports if report.state == "done"}
+    return _scenes(folder, _workflow(folder, ()), done)
+
+
 def _scene(source: Field, workflow: Workflow, report: ImageReport) -> Scene:
     """Return an image as the run before has seen it."""
     image = opened(source)

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from cellseg.pipeline.cell_rows import with_columns
 from cellseg.pipeline.diameter import Estimated
+from cellseg.pipeline.files import append_line
 from cellseg.pipeline.files import replace_file as replace_file
 from cellseg.pipeline.files import write_json as write_json
 from cellseg.pipeline.inside import InsideLabels
@@ -98,6 +100,11 @@ class Results:
     def drop_report(self) -> None:
         """Remove a report of what is no longer so."""
         self.report_path.unlink(missing_ok=True)
+
+    @property
+    def differences_path(self) -> Path:
+        """Where these cells differ from those of other results."""
+        return self.folder / "differences.parquet"
 
     @property
     def progress_path(self) -> Path:
@@ -266,13 +273,42 @@ class ImageResults:
             return self.folder.parent.parent / "overviews" / f"{self.folder.name}.png"
         return self.folder / "overview.png"
 
+    @property
+    def edits_path(self) -> Path:
+        """The log of this image's corrections; of a field it lies in ``edits`` beside the plate."""
+        if self.field is not None:
+            return self.folder.parent.parent / "edits" / f"{self.folder.name}.jsonl"
+        return self.folder / "edits.jsonl"
+
+    def append_edits(self, line: str, size: int) -> int:
+        """Append a line to the log behind its first `size` bytes; return its bytes then."""
+        return append_line(self.edits_path, line, size)
+
+    def retire_edits(self) -> Path | None:
+        """Keep a log whose labels are gone under another name; return it, None if there is none."""
+        path = self.edits_path
+        if not path.is_file():
+            return None
+        names = (path.with_name(f"{path.stem}.{number}.jsonl") for number in count(1))
+        kept = next(name for name in names if not name.exists())
+        path.rename(kept)
+        return kept
+
     def clear(self) -> None:
-        """Remove everything of this image, first what would make the rest count as complete."""
+        """Remove everything of this image, first what would make the rest count as complete.
+
+        A log of corrections is kept, under another name.
+        """
         self.cells_path.unlink(missing_ok=True)
         self.overview_path.unlink(missing_ok=True)
+        self.retire_edits()
         if self.field is not None:
             shutil.rmtree(self.field, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix != self.edits_path.suffix:
+                path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove the folder of a field that is done: nothing of it is left there."""

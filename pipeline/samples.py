@@ -12,8 +12,8 @@ from cellseg.models.dataset import Sample
 from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import decide
 from cellseg.models.settings import TrainSettings
-from cellseg.pipeline.image import open_image, reader_of
-from cellseg.pipeline.masks import MaskSource, find_masks, stem_of
+from cellseg.pipeline.image import READERS, open_image, reader_of
+from cellseg.pipeline.masks import MASK_READERS, MaskSource, find_masks, stem_of
 from cellseg.pipeline.plate import each_file
 from cellseg.pipeline.tiles import Box
 
@@ -63,7 +63,8 @@ def _truths(given: str) -> dict[str, MaskSource]:
     """Return the masks of a folder or file, by the image's name."""
     folder = Path(given)
     images = not folder.is_dir() or any(reader_of(path) is not None for path in folder.iterdir())
-    if folder.suffix.lower() != ".json" and images:
+    annotated = folder.suffix.lower() in MASK_READERS.keys() - READERS.keys()
+    if not annotated and images:
         return {name: MaskSource(path) for name, path in _by_name(given).items()}
     return find_masks(folder)
 
@@ -104,7 +105,7 @@ def _read_sample(settings: TrainSettings, image_path: Path, truth: MaskSource) -
         )
     times, _, depth, *shape = image.pixels.shape
     pixels = image.read(0, 0, Box(0, 0, *shape), range(channels))
-    labels, classes = truth.read(times * depth).label_layers()
+    labels, classes = truth.read(times * depth, (shape[0], shape[1])).label_layers()
     if labels.shape[1:] != (*shape,):
         raise _misfit(truth.path, labels.shape[1:], (*shape,))
     normalised = decide(settings.normalise, [pixels]).apply(pixels)

@@ -27,11 +27,12 @@ def sample_windows(image: Image, channels: Sequence[int], t: int, z: int) -> lis
     -------
     list of (C, h, w), type of the file
     """
-    boxes = _sample_boxes(*image.pixels.shape[3:])
+    boxes = sample_boxes(*image.pixels.shape[3:])
     return [image.read(t, z, box, channels) for box in boxes]
 
 
-def _sample_boxes(height: int, width: int) -> list[Box]:
+def sample_boxes(height: int, width: int) -> list[Box]:
+    """Return the windows of a plane that `sample_windows` reads."""
     if height * width <= WHOLE_PX:
         return [Box(0, 0, height, width)]
     rows = min(max(round(math.sqrt(SAMPLES * height / width)), 1), max(height // SAMPLE_PX, 1))

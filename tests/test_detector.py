@@ -12,8 +12,9 @@ import torch
 
 from cellseg.models import CellsegError, load_model
 from cellseg.models.dataset import target
-from cellseg.models.detector import Detector, paste, separate
+from cellseg.models.detector import Detector
 from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.proposals import Proposals, paste
 from cellseg.models.settings import MaskRCNNSettings, NetworkSettings, Percentile
 from cellseg.models.weights import Card, find_weights, read_card, save_weights, shipped
 
@@ -82,9 +83,8 @@ def test_touching_cells_share_no_pixel_and_second_guesses_go() -> None:
     masks = np.ones((3, 28, 28), np.float32)
     masks[1] *= 0.9
     scores = np.array([0.9, 0.8, 0.7], np.float32)
-    found = separate(
-        boxes, masks, scores, np.ones(3, np.uint8), (20, 20), mask_threshold=0.5, min_area_px=4
-    )
+    proposed = Proposals.pasted(boxes, masks, scores, np.ones(3, np.uint8), (20, 20), "resolve")
+    found = proposed.cut(0, 0.5, 4)
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])
     labels = found.to_labels((20, 20))
     assert found.areas().sum() == np.count_nonzero(labels) == 190
@@ -95,15 +95,15 @@ def test_of_a_mask_in_pieces_the_largest_is_kept_and_debris_is_dropped() -> None
     mask = np.zeros((28, 28), np.float32)
     mask[:, :10] = 1
     mask[:, 25:] = 1
-    found = separate(
+    proposed = Proposals.pasted(
         np.array([[0, 0, 28, 28], [0, 40, 2, 42]], np.float64),
         np.stack([mask, np.ones_like(mask)]),
         np.array([0.9, 0.9], np.float32),
         np.ones(2, np.uint8),
         (50, 50),
-        mask_threshold=0.5,
-        min_area_px=10,
+        "resolve",
     )
+    found = proposed.cut(0, 0.5, 10)
     assert found.boxes.tolist() == [[0, 0, 28, 10]]
 
 

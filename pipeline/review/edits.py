@@ -1,0 +1,18 @@
+"""Correcting cells without a window: all that review does to data, for scripts and for napari.
+
+::
+
+    Editor(results, image)      correct the cells of an image; every edit goes to its log at once
+    apply(results)              change labels, table and summaries on disk as the logs say
+    merge_logs(paths)           what several reviewers agree on, and where they do not
+
+See docs/edits.md.
+"""
+
+from __future__ import annotations
+
+from cellseg.pipeline.change import Change
+from cellseg.pipeline.review.edit import Edit
+from cellseg.pipeline.review.editor import Editor
+
+__all__ = ["Change", "Edit", "Editor"]
