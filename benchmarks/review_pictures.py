@@ -50,9 +50,10 @@ def window(viewer: Any, path: Path) -> None:
 
 def fused(widget: ReviewWidget) -> int:
     """Return the cell that looks most like two."""
-    assert widget.session is not None
     cells = widget.session.cells
-    inside = cells[~cells["touches_edge"].astype(bool) & (cells["area_px"] > cells["area_px"].median())]
+    inside = cells[
+        ~cells["touches_edge"].astype(bool) & (cells["area_px"] > cells["area_px"].median())
+    ]
     return int(inside.sort_values("solidity")["label"].iloc[0])
 
 
@@ -68,8 +69,6 @@ def main() -> None:
     settle()
     window(viewer, folder / "review_plate.png")
     session, view = widget.session, widget.view
-    assert session is not None
-    assert view is not None
     widget.tabs.setCurrentIndex(1)
     for key in ("next", "accept", "accept", "reject", "accept"):
         view.call(key)
@@ -80,8 +79,8 @@ def main() -> None:
     settle(0.2)
     viewer.reset_view()
     table = widget.table
-    table.plot.x.setCurrentText("area_px")
-    table.plot.y.setCurrentText("mean_w1")
+    table.plot.across.setCurrentText("area_px")
+    table.plot.up.setCurrentText("mean_w1")
     settle(0.3)
     cells = session.cells
     high = float(cells["mean_w1"].quantile(0.85)), float(cells["mean_w1"].max())
@@ -108,8 +107,6 @@ class _Corner:
 def correction(viewer: Any, widget: ReviewWidget, path: Path) -> None:
     """Take a cell before and after it is cut, side by side."""
     session, view = widget.session, widget.view
-    assert session is not None
-    assert view is not None
     for layer in view.labels:
         layer.contour = 2
     label = fused(widget)
@@ -142,7 +139,10 @@ def narrowest(mask: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     points = np.stack([y, x], axis=1).astype(float)
     best, ends = np.inf, ((0.0, 0.0), (0.0, 0.0))
     for angle in np.linspace(0, np.pi, 36, endpoint=False):
-        along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+        along, across = (
+            np.array([np.cos(angle), np.sin(angle)]),
+            np.array([-np.sin(angle), np.cos(angle)]),
+        )
         place = points @ across
         for cut in np.quantile(place, np.linspace(0.35, 0.65, 25)):
             on = points[np.abs(place - cut) < 0.7] @ along

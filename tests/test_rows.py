@@ -40,7 +40,11 @@ def test_conditions_filter_and_a_mistake_is_one_line(rows: Rows) -> None:
     rows.filter("image == 'a' and label > 1")
     assert rows.key(0) == ("a", 2)
     assert rows.place("a", 1) is None
-    for wrong, said in (("scor < 1", "Did you mean score?"), ("label +", "no condition"), ("label", "neither")):
+    for wrong, said in (
+        ("scor < 1", "Did you mean score?"),
+        ("label +", "no condition"),
+        ("label", "neither"),
+    ):
         with pytest.raises(CellsegError, match=said) as caught:
             rows.filter(wrong)
         assert "\n" not in str(caught.value)

@@ -135,7 +135,7 @@ class Contents:
 
     @cached_property
     def wells(self) -> pd.DataFrame:
-        """A row for each plate and well: the numbers of ``wells.parquet``, or the count of cells."""
+        """A row for each plate and well: that of ``wells.parquet``, or the count of cells."""
         known = self.folder / "wells.parquet"
         if self.editable and known.is_file():
             table = pd.read_parquet(known)
@@ -220,9 +220,7 @@ def _entries(folder: Path) -> tuple[Entry, ...]:
         document = json.loads(Results(folder).run_path.read_text(encoding="utf-8"))
         reports = [image for image in document["images"] if image["state"] == "done"]
     except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{folder}: its run.json is damaged. Run the workflow again."
-        ) from None
+        raise CellsegError(f"{folder}: its run.json is damaged. Run the workflow again.") from None
     if not reports:
         raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
     return tuple(_entry(folder, report) for report in reports)

@@ -99,7 +99,9 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.log.addItems([f"{e.when[11:16]}  {e.who}  {e.text}" for e in reversed(edits)])
         count = editor.pending
         self.apply_button.setText(
-            f"apply {count} correction{'s' * (count != 1)} to labels and table" if count else "apply"
+            f"apply {count} correction{'s' * (count != 1)} to labels and table"
+            if count
+            else "apply"
         )
         self.apply_button.setEnabled(count > 0)
 

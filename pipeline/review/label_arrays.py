@@ -20,7 +20,7 @@ from cellseg.pipeline.voxel import Voxel
 if TYPE_CHECKING:
     from cellseg.pipeline.review.edits import Editor
 
-__all__ = ["LabelArrays", "LabelLevel", "Corrected"]
+__all__ = ["Corrected", "LabelArrays", "LabelLevel"]
 
 IN_MEMORY = 2**26
 """Pixels of all layers together up to which they are kept in memory, and painted on directly."""
@@ -199,7 +199,9 @@ class LabelArrays:
         small = int(np.prod(full[0])) * layers <= IN_MEMORY
         found = cls([], [], full[0], tuple(axes), image.voxel, small)
         for k in range(layers):
-            levels = [LabelLevel(store, k, n, shape, axes, corrected) for n, shape in enumerate(full)]
+            levels = [
+                LabelLevel(store, k, n, shape, axes, corrected) for n, shape in enumerate(full)
+            ]
             found.names.append(layer_name(k))
             found.arrays.append([np.asarray(levels[0])] if small else list(levels))
         return found

@@ -16,7 +16,7 @@ from cellseg.models.settings import Percentile
 from cellseg.pipeline.image import Image
 from cellseg.pipeline.ngff import attributes
 from cellseg.pipeline.review.contents import Contents, Entry, is_results
-from cellseg.pipeline.review.label_arrays import LabelArrays, Corrected
+from cellseg.pipeline.review.label_arrays import Corrected, LabelArrays
 from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.voxel import Voxel
 
@@ -291,4 +291,3 @@ def flat(cells: pd.DataFrame) -> pd.DataFrame:
     # Of a cell that was added nothing is known.
     lists = ([] if labels is None else labels for labels in cells[LISTS])
     return cells.assign(**{LISTS: [" ".join(map(str, labels)) for labels in lists]})
-

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.review.contents import Contents, Entry
+from cellseg.pipeline.review.corrected_cells import STATE, CorrectedCells
 from cellseg.pipeline.review.label_arrays import Corrected, LabelArrays
 from cellseg.pipeline.review.layers import LayerData, layers_of, points_of
 from cellseg.pipeline.review.queue import NEEDED, Norms, Queue, doubts
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Repaint", "Session"]
 
-STATE = "review"
-"""The column that says what was done to a cell since it was measured."""
-GONE = ("deleted", "rejected")
 ALL_CELLS = 1_000_000
 """Up to so many cells those of all images tell what is usual; beyond, those of the image alone."""
 Repaint = tuple[int, int, int, Box]
@@ -51,7 +49,9 @@ class Session:
         If there is no such image, or its labels or table are missing.
     """
 
-    def __init__(self, contents: Contents, image: str | None = None, who: str | None = None) -> None:
+    def __init__(
+        self, contents: Contents, image: str | None = None, who: str | None = None
+    ) -> None:
         self.contents, self.who = contents, who
         self.chosen: tuple[int, ...] = ()
         self.choosing: list[Callable[[], None]] = []
@@ -78,15 +78,24 @@ class Session:
             self.editor = Editor(self.contents.folder, entry.name, self.who)
             corrected = Corrected(self.editor)
         self.labels = LabelArrays.open(entry, corrected)
-        self.measured = self.contents.cells(entry)
-        self.cells = self.measured.assign(**{STATE: ""})
-        self._by_label = {label: row for row, label in enumerate(self.cells["label"].tolist())}
+        self.rows = CorrectedCells(self.contents.cells(entry))
         self.queue = Queue(doubts(self.measured, self.norms), self._verdicts())
         self.chosen = ()
         if self.editor is not None:
-            self._note(label for edit in self.editor.log for label in edit.labels)
+            touched = (label for edit in self.editor.log for label in edit.labels)
+            self.rows.note(touched, self.editor)
         for told in self.opening:
             told()
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The table of the image, as corrected; a row of it stays where it is."""
+        return self.rows.table
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """The table of the image, as it is on disk."""
+        return self.rows.measured
 
     def reread(self) -> None:
         """Take the image at hand again, as it is on disk now; what is usual is learnt anew."""
@@ -95,7 +104,7 @@ class Session:
         self.open(self.entry.name)
 
     def all_cells(self) -> pd.DataFrame:
-        """Return the cells of all images: of the one at hand as corrected, of others as measured."""
+        """Return the cells of all images: those of the one at hand as corrected."""
         every = self.contents.cells()
         others = every[every["image"] != self.entry.name].assign(**{STATE: ""})
         return pd.concat([self.cells, others], ignore_index=True)
@@ -143,12 +152,8 @@ class Session:
 
     def row(self, label: int) -> pd.Series | None:
         """Return the row of a cell, as corrected; None if there is no such cell."""
-        row = self._by_label.get(label)
+        row = self.rows.place(label)
         return None if row is None else self.cells.iloc[row]
-
-    def place(self, label: int) -> int | None:
-        """Return where in `cells` a cell is; None if there is no such cell."""
-        return self._by_label.get(label)
 
     def places(self) -> NDArray[np.float64]:
         """Return the centres of all `cells`, as their points have them."""
@@ -156,12 +161,7 @@ class Session:
 
     def box(self, label: int) -> tuple[int, int, Box] | None:
         """Return t, z and box of a cell; None if there is no such cell."""
-        row = self._by_label.get(label)
-        if row is None:
-            return None
-        names = ("t", "z", "y0_px", "x0_px", "y1_px", "x1_px")
-        t, z, *sides = (int(self.cells[name].iat[row]) for name in names)
-        return t, z, Box(*sides)
+        return self.rows.box(label)
 
     def label_at(self, t: int, z: int, y: float, x: float) -> int:
         """Return the cell at a pixel, of the topmost label image that has one; 0 for none."""
@@ -198,7 +198,7 @@ class Session:
         self._take(self.writable.delete(self._wanted(labels)))
 
     def merge(self, labels: Iterable[int] | None = None) -> None:
-        """Make one cell of several, by default of those that are chosen; it keeps the first label."""
+        """Make one cell of several, by default of those chosen; it keeps the first label."""
         wanted = self._wanted(labels)
         self._take(self.writable.merge(wanted))
         self.choose(wanted[:1])
@@ -206,7 +206,7 @@ class Session:
     def split_line(
         self, start: tuple[float, float], stop: tuple[float, float], t: int, z: int
     ) -> None:
-        """Cut the cell that a line crosses, y and x in px: the one chosen, else the one most crossed.
+        """Cut the cell that a line (y, x in px) crosses: the one chosen, else the most crossed.
 
         Raises
         ------
@@ -223,16 +223,16 @@ class Session:
         """Cut the cell under the first of some seeds where parts that grow from them meet."""
         label = self.label_at(t, z, *points[0]) if points else 0
         if not label:
-            raise CellsegError("put the first seed on the cell to split, and another one beside it.")
+            raise CellsegError(
+                "put the first seed on the cell to split, and another one beside it."
+            )
         self._take(self.writable.split_seeds(label, points, t, z))
 
     def change_class(self, class_: int, labels: Iterable[int] | None = None) -> None:
         """Say that cells are of another class, by default those that are chosen."""
         self._take(self.writable.change_class(self._wanted(labels), class_))
 
-    def stroke(
-        self, before: NDArray[Any], after: NDArray[Any], where: Repaint
-    ) -> None:
+    def stroke(self, before: NDArray[Any], after: NDArray[Any], where: Repaint) -> None:
         """Keep what a brush has painted in a window; see `Editor.stroke`."""
         layer, t, z, box = where
         self._take(self.writable.stroke(before, after, box, t, z, layer))
@@ -256,7 +256,7 @@ class Session:
 
     def _wanted(self, labels: Iterable[int] | None) -> list[int]:
         wanted = list(self.chosen) if labels is None else [int(label) for label in labels]
-        wanted = [label for label in wanted if label in self._by_label]
+        wanted = [label for label in wanted if self.rows.place(label) is not None]
         if not wanted:
             raise CellsegError("no cell is chosen. Click on one first.")
         return wanted
@@ -284,7 +284,7 @@ class Session:
         if edit is None:
             return
         repaints = [self._repaint(change) for change in edit.changes if change.drawn]
-        self._note(edit.labels)
+        self.rows.note(edit.labels, self.writable)
         verdicts = self._verdicts()
         for label in edit.labels:
             key = self.entry.name, label
@@ -312,74 +312,3 @@ class Session:
         lead = [n for axis, n in zip("tz", (t, z), strict=True) if axis in self.labels.axes]
         plane: NDArray[np.uint32] = array[tuple(lead)]
         return plane
-
-    def _note(self, labels: Iterable[int]) -> None:
-        """Bring the rows of some cells up to date."""
-        wanted = sorted(set(labels))
-        if not wanted:
-            return
-        new = [label for label in wanted if label not in self._by_label]
-        if new:
-            rows = pd.DataFrame({"image": self.entry.name, "label": new}).reindex(
-                columns=self.cells.columns
-            )
-            first = len(self.cells)
-            kinds = self.cells.dtypes
-            self.cells = pd.concat([self.cells, _typed(rows, kinds)], ignore_index=True)
-            self._by_label |= {label: first + n for n, label in enumerate(new)}
-        reviewed = self.writable.reviewed
-        changed = {c.label for edit in self.writable.surviving for c in edit.changes if c.drawn}
-        for label in wanted:
-            self._note_one(label, reviewed.get(label), drawn=label in changed)
-
-    def _note_one(self, label: int, verdict: str | None, *, drawn: bool) -> None:
-        row, sections = self._by_label[label], self.writable.sections(label)
-        measured = row < len(self.measured)
-        if not sections:
-            self._set(row, **{STATE: "rejected" if verdict == "reject" else "deleted"})
-            return
-        if drawn or not measured:
-            middle = max(sections, key=lambda each: int(each.mask.sum()))
-            y, x = np.nonzero(middle.mask)
-            boxes = np.array([[s.box.y0, s.box.x0, s.box.y1, s.box.x1] for s in sections])
-            low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-            self._set(
-                row,
-                t=middle.t,
-                z=middle.z,
-                y_px=middle.box.y0 + float(y.mean()),
-                x_px=middle.box.x0 + float(x.mean()),
-                area_px=int(middle.mask.sum()),
-                y0_px=int(low[0]),
-                x0_px=int(low[1]),
-                y1_px=int(high[0]),
-                x1_px=int(high[1]),
-                layer=middle.layer + 1,
-            )
-        elif measured:
-            kept = ("t", "z", "y_px", "x_px", "area_px", "y0_px", "x0_px", "y1_px", "x1_px")
-            before = self.measured.iloc[row]
-            self._set(row, layer=before["layer"], **{name: before[name] for name in kept})
-        state = "corrected" if drawn else ""
-        state = state if measured else "new"
-        accepted = "accepted" if verdict == "accept" else ""
-        class_ = self.writable.class_of(label)
-        self._set(row, **{"class": class_, STATE: ", ".join(filter(None, (state, accepted)))})
-
-    def _set(self, row: int, **values: Any) -> None:
-        for name, value in values.items():
-            if name in self.cells:
-                self.cells.iat[row, self.cells.columns.get_loc(name)] = value
-
-
-def _typed(rows: pd.DataFrame, kinds: pd.Series) -> pd.DataFrame:
-    """Return rows without values in the types of a table: zeros where a type knows no missing."""
-    columns = {}
-    for name, kind in kinds.items():
-        values = rows[name]
-        if kind.kind in "iub":
-            values = values.fillna(0)
-        elif kind == object or pd.api.types.is_string_dtype(kind):
-            values = values.astype(object).where(values.notna(), "" if name == STATE else None)
-        columns[name] = values.astype(kind)
-    return pd.DataFrame(columns)
