@@ -5,7 +5,7 @@ All that the windows do to data they do here; it needs neither Qt nor napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Session:
         self.changing: list[Callable[[list[Repaint]], None]] = []
         self.opening: list[Callable[[], None]] = []
         self.put = self._put
+        self.applying = False
         self._norms: Norms | None = None
         self.open(image if image is not None else contents.entries[0].name)
 
@@ -191,6 +192,8 @@ class Session:
                 f"{self.contents.folder}: a plate without its results folder can be looked at only."
                 " Open the results folder that it came from to correct cells."
             )
+        if self.applying:
+            raise CellsegError("corrections are being applied. Wait until that is done.")
         return self.editor
 
     def delete(self, labels: Iterable[int] | None = None) -> None:
@@ -253,6 +256,29 @@ class Session:
         """Accept a cell, or reject and so delete it; by default the first one that is chosen."""
         wanted = self._wanted(None)[0] if label is None else label
         self._take(self.writable.mark(wanted, verdict))
+
+    def apply(self) -> Generator[str, None, str | None]:
+        """Apply the corrections of this image to labels and table; yield what is being done.
+
+        The session itself stays as it was; `reread` takes what came of it.
+
+        Returns
+        -------
+        str or None
+            Why the rows are as before, where the image could not be measured again.
+        """
+        from cellseg.pipeline.config import Config
+        from cellseg.pipeline.review.edits import ApplyEdits
+
+        folder, name = self.contents.folder, self.entry.name
+        going = ApplyEdits(folder, Config(device="cpu"), images=[name])
+        self.applying = True
+        try:
+            for step in going.steps():
+                yield f"applying: {step.stage}"
+        finally:
+            self.applying = False
+        return next((report.reason for report in going.unmeasured if report.name == name), None)
 
     def _wanted(self, labels: Iterable[int] | None) -> list[int]:
         wanted = list(self.chosen) if labels is None else [int(label) for label in labels]

@@ -119,21 +119,21 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
 
     def apply(self) -> None:
         """Apply the corrections of this image to labels and table, while the window goes on."""
-        from cellseg.pipeline.review.edits import apply
-
-        session, name = self.session, self.session.entry.name
+        name = self.session.entry.name
         self.correct.progress(0, 0, "applying")
-        worker = create_worker(apply, session.contents.folder, images=[name])
-        worker.returned.connect(lambda _done: self._applied(name))
+        worker = create_worker(self.session.apply)
+        worker.yielded.connect(lambda stage: self.correct.progress(0, 0, stage))
+        worker.returned.connect(lambda reason: self._applied(name, reason))
         worker.errored.connect(self._not_applied)
         self.worker = worker
         worker.start()
 
-    def _applied(self, name: str) -> None:
+    def _applied(self, name: str, reason: str | None) -> None:
         """Show the image as it is now: labels and rows on disk have changed."""
         self.correct.progress(None)
         self.session.reread()
-        show_info(f"{name}: the corrections are in its labels and its table.")
+        done = "the corrections are in its labels and its table."
+        show_info(f"{name}: {done if reason is None else reason}")
 
     def _not_applied(self, error: Exception) -> None:
         self.correct.progress(None)
