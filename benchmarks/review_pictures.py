@@ -50,7 +50,6 @@ def window(viewer: Any, path: Path) -> None:
 
 def fused(widget: ReviewWidget) -> int:
     """Return the cell that looks most like two."""
-    assert widget.session is not None
     cells = widget.session.cells
     inside = cells[
         ~cells["touches_edge"].astype(bool) & (cells["area_px"] > cells["area_px"].median())
@@ -70,8 +69,6 @@ def main() -> None:
     settle()
     window(viewer, folder / "review_plate.png")
     session, view = widget.session, widget.view
-    assert session is not None
-    assert view is not None
     widget.tabs.setCurrentIndex(1)
     for key in ("next", "accept", "accept", "reject", "accept"):
         view.call(key)
@@ -82,8 +79,8 @@ def main() -> None:
     settle(0.2)
     viewer.reset_view()
     table = widget.table
-    table.plot.x.setCurrentText("area_px")
-    table.plot.y.setCurrentText("mean_w1")
+    table.plot.across.setCurrentText("area_px")
+    table.plot.up.setCurrentText("mean_w1")
     settle(0.3)
     cells = session.cells
     high = float(cells["mean_w1"].quantile(0.85)), float(cells["mean_w1"].max())
@@ -110,8 +107,6 @@ class _Corner:
 def correction(viewer: Any, widget: ReviewWidget, path: Path) -> None:
     """Take a cell before and after it is cut, side by side."""
     session, view = widget.session, widget.view
-    assert session is not None
-    assert view is not None
     for layer in view.labels:
         layer.contour = 2
     label = fused(widget)

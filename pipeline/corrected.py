@@ -1,4 +1,7 @@
-"""Labels that a person has corrected, put in the place of those that a run has painted."""
+"""Labels that a person has corrected, put in the place of those that a run has painted.
+
+Whole label images of theirs, or the edits of a log.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,27 @@ class TakeLabels:
         for unit in range(self.job.units("paint")):
             for plane, region in self.job.regions_in(unit):
                 _paint(labels, layers, *self.scene.plane(plane), region)
+        # What the log says is about the labels that go now.
+        self.job.here.retire_edits()
         labels.finish(times, depth)
+        return self.scene
+
+
+@dataclass(frozen=True, eq=False)
+class TakeEdits:
+    """Task: change the labels of an image as the log of its edits says."""
+
+    job: Job
+
+    @property
+    def scene(self) -> Scene:
+        """The image."""
+        return self.job.scene
+
+    def __call__(self) -> Scene:
+        """Change the parts that the edits are about; return the image."""
+        if self.job.corrections is not None:
+            self.job.corrections.carry_out(self.job.here.labels)
         return self.scene
 
 

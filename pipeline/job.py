@@ -19,6 +19,7 @@ import numpy as np
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.copied import CopiedImage
+from cellseg.pipeline.corrections import Corrections
 from cellseg.pipeline.keys import Keys, digest
 from cellseg.pipeline.link_rules import LinkRules
 from cellseg.pipeline.ngff import level_count
@@ -65,11 +66,14 @@ class Job:
     again : bool
         Whether cells are taken from the label images that are there and measured, nothing else:
         see `cellseg.pipeline.rescan`.
+    corrections : Corrections, optional
+        What a person has corrected of those label images.
     """
 
     scene: Scene
     results: Results
     again: bool = False
+    corrections: Corrections | None = None
 
     @cached_property
     def here(self) -> ImageResults:
@@ -94,6 +98,8 @@ class Job:
         keys = self.keys
         if self.again:
             state = self.labels_state
+            if self.corrections is not None:
+                state = digest(state, self.corrections.key)
             keys = Keys(keys.tiles, digest(state), digest(state, keys.cells))
         return Unfinished(self.here.folder, keys)
 

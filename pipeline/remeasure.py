@@ -7,7 +7,7 @@ nothing is segmented, and neither the model nor its weights are needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from cellseg.models import CellsegError, Instances
 from cellseg.models.errors import nearest
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.corrected import TakeLabels
+from cellseg.pipeline.corrected import TakeEdits, TakeLabels
+from cellseg.pipeline.corrections import Corrections
 from cellseg.pipeline.execute import Failure
 from cellseg.pipeline.gates import gate_warnings
 from cellseg.pipeline.job import Job
@@ -57,6 +58,10 @@ class RunAgain(Run):
         ``table.key=value`` each, of `CHANGEABLE`.
     corrected : Path, optional
         Label images of the images' names that take the place of those in the results.
+    images : collection of str, optional
+        Names of those to measure; by default all.
+    corrections : mapping of str to Corrections, optional
+        What the logs of images say; carried out on their labels first.
 
     Raises
     ------
@@ -70,6 +75,8 @@ class RunAgain(Run):
         config: Config,
         overrides: Sequence[str] = (),
         corrected: Path | None = None,
+        images: Collection[str] | None = None,
+        corrections: Mapping[str, Corrections] | None = None,
     ) -> None:
         document = _document(folder)
         workflow = _workflow(folder, overrides)
@@ -79,6 +86,9 @@ class RunAgain(Run):
         if not done:
             raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
         self.corrected = _corrected(corrected, done)
+        self.corrections = dict(corrections or {})
+        if images is not None:
+            done = {name: report for name, report in done.items() if name in images}
         scenes, self.lost = _scenes(folder, workflow, done)
         check_gates(workflow, scenes)
         unread = tuple(report for report in self.kept.values() if report.state != "done")
@@ -87,7 +97,8 @@ class RunAgain(Run):
         super().__init__(Plan(workflow, Results(folder), scenes, unread, model), on_cpu)
 
     def _job(self, scene: Scene) -> Job:
-        return Job(scene, self.plan.results, again=True)
+        corrections = self.corrections.get(scene.name)
+        return Job(scene, self.plan.results, again=True, corrections=corrections)
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that are not measured so already."""
@@ -97,6 +108,8 @@ class RunAgain(Run):
             job = self._job(scene)
             if (source := self.corrected.get(scene.name)) is not None:
                 self.tasks.append(TakeLabels(job, source))
+            elif job.corrections is not None and job.corrections.pending:
+                self.tasks.append(TakeEdits(job))
             elif job.complete():
                 yield self._report(scene)
             else:

@@ -6,16 +6,17 @@ and track; another one is ``edited``: no model said how sure it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import SEAMS
 from cellseg.pipeline.cells import Cells
+from cellseg.pipeline.corrections import Corrections
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.order import RUN, runs
 from cellseg.pipeline.overlaps import Overlaps
@@ -169,7 +170,11 @@ def _found(job: Job) -> Iterator[Found]:
         _check(job, scan)
         found = Found.edited(scan.between(first, last))
         names = (*KEPT, *TRACKED) if job.scene.tracked else KEPT
-        yield _as_before(found, job.here.rows_of(first, last, names), linked=job.scene.linked)
+        table = job.here.rows_of(first, last, names)
+        rows = {name: table[name].to_numpy() for name in table.column_names}
+        if job.corrections is not None:
+            rows = job.corrections.rows_before(rows, first, last)
+        yield _corrected(_as_before(found, rows, linked=job.scene.linked), job.corrections)
 
 
 def _check(job: Job, scan: Scan) -> None:
@@ -188,12 +193,11 @@ def _check(job: Job, scan: Scan) -> None:
             )
 
 
-def _as_before(found: Found, rows: pa.Table, *, linked: bool) -> Found:
+def _as_before(found: Found, before: Mapping[str, NDArray[Any]], *, linked: bool) -> Found:
     """Return cells with what an earlier table says of those that are as they were."""
     scan = found.scan
-    before = {name: rows[name].to_numpy() for name in rows.column_names}
     place = np.searchsorted(before["label"], scan.labels)
-    known = place < len(rows)
+    known = place < len(before["label"])
     known[known] = before["label"][place[known]] == scan.labels[known]
     own, old = np.flatnonzero(known), place[known]
     same = np.ones(len(own), bool)
@@ -208,6 +212,17 @@ def _as_before(found: Found, rows: pa.Table, *, linked: bool) -> Found:
     for name in TRACKED:
         if name in before:
             getattr(found, name)[own] = np.nan_to_num(before[name][old].astype(float))
+    return found
+
+
+def _corrected(found: Found, corrections: Corrections | None) -> Found:
+    """Return cells with what a person has said of them."""
+    if corrections is not None:
+        edited = corrections.edited_among(found.scan.labels)
+        found.scores[edited] = np.nan
+        found.seam[edited] = SEAMS.index("edited")
+        for label, class_ in corrections.classes.items():
+            found.classes[found.scan.labels == label] = class_
     return found
 
 

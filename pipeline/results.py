@@ -377,6 +377,11 @@ class ImageResults:
         """Return what was written with the table; nothing where there is none."""
         return self.facts() if FACTS.encode() in self._metadata() else {}
 
+    @property
+    def cells_columns(self) -> tuple[str, ...]:
+        """Names of the table's columns; none where there is no table."""
+        return tuple(pq.read_schema(self.cells_path).names) if self.cells_path.is_file() else ()
+
     def count_cells(self) -> int:
         """Return the number of rows in the table."""
         return int(pq.read_metadata(self.cells_path).num_rows)

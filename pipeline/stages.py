@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.corrected import TakeLabels
+from cellseg.pipeline.corrected import TakeEdits, TakeLabels
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.export import EXPORTERS, Export, Exported
@@ -149,9 +149,9 @@ class Run:
         job.work.clear()
         job.here.sweep()
 
-    def _advance(self, task: Prepare | TakeLabels | Unit, result: Any) -> Progress | None:
+    def _advance(self, task: Prepare | TakeEdits | TakeLabels | Unit, result: Any) -> Progress | None:
         """Queue what the result of a task makes possible."""
-        if isinstance(task, Prepare | TakeLabels):
+        if isinstance(task, Prepare | TakeEdits | TakeLabels):
             self._set_out(self._job(result))
             return None
         job, name = task.job, task.scene.name

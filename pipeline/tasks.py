@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellseg.models import Instances
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
-from cellseg.pipeline.corrected import TakeLabels
+from cellseg.pipeline.corrected import TakeEdits, TakeLabels
 from cellseg.pipeline.decided import Decided
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.finishing import copy_regions, finish, frame
@@ -331,4 +331,4 @@ class Unit:
         return spent
 
 
-Work = EstimateDiameter | Prepare | TakeLabels | Unit
+Work = EstimateDiameter | Prepare | TakeEdits | TakeLabels | Unit

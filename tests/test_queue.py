@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from cellseg.pipeline.review.queue import KINDS, Norms, Queue, doubts
 
 
-def cells(count: int = 60, seed: int = 0, **columns: object) -> pd.DataFrame:
+def cells(count: int = 60, seed: int = 0, **columns: Any) -> pd.DataFrame:
     """Ordinary cells, with some columns that are not."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
@@ -45,9 +47,9 @@ def test_each_kind_of_doubt_is_found_and_said() -> None:
         (5, "overlap", "% under others"),
         (6, "edge", "touches the edge"),
     ):
-        assert said in found.loc[label, "reason"]
-        assert found.loc[label, kind] > 0
-    assert (found.loc[range(7, 61), list(KINDS)] == 0).to_numpy().mean() > 0.99
+        assert said in found["reason"].loc[label]
+        assert found[kind].loc[label] > 0
+    assert (found[found.index > 6][list(KINDS)] == 0).to_numpy().mean() > 0.99
     assert set(found.index[:6]) == {1, 2, 3, 4, 5, 6}
     assert found["doubt"].between(0, 1).all()
 

@@ -135,7 +135,7 @@ class Contents:
 
     @cached_property
     def wells(self) -> pd.DataFrame:
-        """A row for each plate and well: the numbers of ``wells.parquet``, or the count of cells."""
+        """A row for each plate and well: that of ``wells.parquet``, or the count of cells."""
         known = self.folder / "wells.parquet"
         if self.editable and known.is_file():
             table = pd.read_parquet(known)

@@ -12,7 +12,8 @@ See docs/edits.md.
 from __future__ import annotations
 
 from cellseg.pipeline.change import Change
+from cellseg.pipeline.review.apply import ApplyEdits, apply, pending_edits
 from cellseg.pipeline.review.edit import Edit
 from cellseg.pipeline.review.editor import Editor
 
-__all__ = ["Change", "Edit", "Editor"]
+__all__ = ["ApplyEdits", "Change", "Edit", "Editor", "apply", "pending_edits"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cellseg.models import CellsegError
+from cellseg.models.errors import nearest
 from cellseg.pipeline.order import RUN
-from cellseg.pipeline.results import ImageResults
+from cellseg.pipeline.place import Place
+from cellseg.pipeline.results import DAMAGED, ImageResults, Results
 from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
 
-__all__ = ["Row", "TableRows"]
+__all__ = ["Row", "TableRows", "image_results", "images_of"]
 
 NAMES = ("label", "t", "z", *BOX, "z0_px", "z1_px", "layer", "class")
 
@@ -75,3 +80,32 @@ class TableRows:
             for rows in self._here.cell_rows(("label",), RUN):
                 highest = max(highest, int(rows["label"].to_numpy().max(initial=0)))
         return highest
+
+
+def images_of(results: Path) -> dict[str, ImageResults]:
+    """Return the part of a results folder that belongs to each image that is done.
+
+    Raises
+    ------
+    CellsegError
+        If it is no results folder.
+    """
+    try:
+        document = json.loads(Results(results).run_path.read_text(encoding="utf-8"))
+        lines = [line for line in document["images"] if line["state"] == "done"]
+    except (*DAMAGED, TypeError):
+        raise CellsegError(
+            f"{results}: no results folder of cellseg: its run.json is missing or damaged."
+            " Give the output folder of a run."
+        ) from None
+    return {line["name"]: Results(results).at(Place.read(line)) for line in lines}
+
+
+def image_results(results: Path, image: str) -> ImageResults:
+    """Return the part of a results folder that belongs to an image; see `images_of`."""
+    found = images_of(results)
+    if image not in found:
+        raise CellsegError(
+            f"{results}: it has no image {image} that is done.{nearest(image, found)}"
+        )
+    return found[image]

@@ -34,7 +34,7 @@ class WellGrid(QWidget):  # type: ignore[misc]
         super().__init__()
         self.clicked = clicked
         self.shape = (8, 12)
-        self.values: dict[tuple[int, int], tuple[str, float]] = {}
+        self.wells: dict[tuple[int, int], tuple[str, float]] = {}
         self.here: str | None = None
         self.setMouseTracking(True)
         self.setMinimumHeight(150)
@@ -43,23 +43,25 @@ class WellGrid(QWidget):  # type: ignore[misc]
         self, shape: tuple[int, int], values: dict[tuple[int, int], tuple[str, float]]
     ) -> None:
         """Show wells: by row and column the name and the number."""
-        self.shape, self.values = shape, values
+        self.shape, self.wells = shape, values
         self.update()
 
     def _side(self) -> float:
         rows, columns = self.shape
-        return min((self.width() - MARGIN - 2) / columns, (self.height() - MARGIN - 2) / rows)
+        return float(
+            min((self.width() - MARGIN - 2) / columns, (self.height() - MARGIN - 2) / rows)
+        )
 
     def place_of(self, well: str) -> tuple[float, float]:
         """Return x and y of the middle of a well in this window."""
         side = self._side()
-        row, column = next(place for place, (name, _) in self.values.items() if name == well)
+        row, column = next(place for place, (name, _) in self.wells.items() if name == well)
         return MARGIN + (column + 0.5) * side, MARGIN + (row + 0.5) * side
 
     def _at(self, x: float, y: float) -> str | None:
         side = self._side()
         place = int((y - MARGIN) // side), int((x - MARGIN) // side)
-        return self.values[place][0] if place in self.values else None
+        return self.wells[place][0] if place in self.wells else None
 
     def mousePressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Open the well that is clicked."""
@@ -72,7 +74,7 @@ class WellGrid(QWidget):  # type: ignore[misc]
     def mouseMoveEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Say which well is under the mouse, and its number."""
         well = self._at(event.position().x(), event.position().y())
-        found = {name: value for name, value in self.values.values()}
+        found = dict(self.wells.values())
         self.setToolTip("" if well is None else f"{well}: {found[well]:.4g}")
 
     def paintEvent(self, _event: Any) -> None:  # noqa: N802 - Qt's name
@@ -82,12 +84,12 @@ class WellGrid(QWidget):  # type: ignore[misc]
         rows, columns = self.shape
         side = self._side()
         self._draw_names(painter, side)
-        known = [value for _, value in self.values.values() if np.isfinite(value)]
+        known = [value for _, value in self.wells.values() if np.isfinite(value)]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)
         painter.setPen(QColor(RIM))
         for row in range(rows):
             for column in range(columns):
-                name, value = self.values.get((row, column), ("", np.nan))
+                name, value = self.wells.get((row, column), ("", np.nan))
                 painter.setBrush(_colour(value, low, high) if name else QColor(EMPTY))
                 painter.setPen(QColor(HERE if name and name == self.here else RIM))
                 gap = max(side * 0.06, 0.5)

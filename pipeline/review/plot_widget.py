@@ -37,7 +37,7 @@ class PlotWidget(QWidget):  # type: ignore[misc]
     def __init__(self, selected: Callable[[NDArray[np.bool_] | None], None]) -> None:
         super().__init__()
         self.selected = selected
-        self.x, self.y = QComboBox(), QComboBox()
+        self.across, self.up = QComboBox(), QComboBox()
         self.figure = Figure(figsize=(3.4, 2.2), layout="constrained", facecolor=BACK)
         self.canvas = FigureCanvasQTAgg(self.figure)
         self.axes = self.figure.add_subplot()
@@ -46,18 +46,21 @@ class PlotWidget(QWidget):  # type: ignore[misc]
         clear = QPushButton("clear")
         clear.clicked.connect(lambda _checked=False: self._select(None))
         row = QHBoxLayout()
-        for widget in (self.x, self.y, clear):
+        for widget in (self.across, self.up, clear):
             row.addWidget(widget, 0 if widget is clear else 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.canvas, 1)
-        for box in (self.x, self.y):
+        for box in (self.across, self.up):
             box.currentTextChanged.connect(lambda _text: self.draw(self.frame))
 
     def offer(self, columns: Sequence[str]) -> None:
         """Offer columns to plot; those at hand stay, if they can."""
-        for box, names, start in ((self.x, columns, STARTS[0]), (self.y, [COUNT, *columns], COUNT)):
+        for box, names, start in (
+            (self.across, columns, STARTS[0]),
+            (self.up, [COUNT, *columns], COUNT),
+        ):
             before = box.currentText() or start
             box.blockSignals(True)
             box.clear()
@@ -69,7 +72,7 @@ class PlotWidget(QWidget):  # type: ignore[misc]
     def draw(self, frame: pd.DataFrame | None) -> None:
         """Plot the rows of a table."""
         self.frame = frame
-        x, y = str(self.x.currentText()), str(self.y.currentText())
+        x, y = str(self.across.currentText()), str(self.up.currentText())
         if frame is None or x not in frame:
             return
         self.axes.clear()
@@ -108,7 +111,7 @@ class PlotWidget(QWidget):  # type: ignore[misc]
         if self.frame is None or high <= low:
             self._select(None)
             return
-        values = _numbers(self.frame, str(self.x.currentText()))
+        values = _numbers(self.frame, str(self.across.currentText()))
         self._select((values >= low) & (values <= high))
 
     def _rectangle(self, press: Any, release: Any) -> None:
@@ -117,8 +120,8 @@ class PlotWidget(QWidget):  # type: ignore[misc]
             return
         inside = np.ones(len(self.frame), bool)
         for box, low, high in (
-            (self.x, press.xdata, release.xdata),
-            (self.y, press.ydata, release.ydata),
+            (self.across, press.xdata, release.xdata),
+            (self.up, press.ydata, release.ydata),
         ):
             values = _numbers(self.frame, str(box.currentText()))
             inside &= (values >= min(low, high)) & (values <= max(low, high))

@@ -81,15 +81,14 @@ class Norms:
     def robust_z(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Return how far each cell is from what is usual on its plate; 0 where nothing is known."""
         values, plates = _compared(cells), cells["plate"].fillna("")
-        known = {name: self.table[name].reindex(plates) for name in ("median", "spread")}
-        z = {}
-        for name in values:
-            if name in known["median"]:
-                spread = known["spread"][name].to_numpy()
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    z[name] = (values[name].to_numpy() - known["median"][name].to_numpy()) / spread
-                z[name][~np.isfinite(z[name])] = 0
-        return pd.DataFrame(z, index=cells.index)
+        median, spread = (
+            pd.DataFrame(self.table[name]).reindex(index=plates, columns=values.columns).to_numpy()
+            for name in ("median", "spread")
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = (values.to_numpy() - median) / spread
+        z[~np.isfinite(z)] = 0
+        return pd.DataFrame(z, index=cells.index, columns=values.columns)
 
 
 def _compared(cells: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +184,7 @@ def _size(z: pd.DataFrame) -> Part:
 
 
 def _shape(z: pd.DataFrame) -> Part:
-    """The oddest of several columns counts; a cell more convex or rounder than others does not."""
+    """Let the oddest of several columns count; more convex or rounder than others is not odd."""
     doubt, words = _nothing(len(z))
     for name, (below, above) in SHAPE.items():
         if name in z and len(z):
@@ -228,7 +227,7 @@ def _differs(cells: pd.DataFrame) -> Part:
 def _joined(words: Mapping[str, Words], parts: pd.DataFrame) -> list[str]:
     """Return the reasons of each cell, the weightiest first."""
     order = np.argsort(-parts.to_numpy(), axis=1, kind="stable")
-    said = np.stack([words[name] for name in parts], axis=1)
+    said = np.stack([words[str(name)] for name in parts], axis=1)
     sorted_ = np.take_along_axis(said, order, axis=1)
     return [", ".join(filter(None, row)) for row in sorted_.tolist()]
 

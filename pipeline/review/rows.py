@@ -68,8 +68,8 @@ class Rows:
         if self._sorted is not None and self._sorted[0] in self.frame:
             column, ascending = self._sorted
             values = self.frame[column].iloc[order]
-            if values.map(type).eq(list).any() if values.dtype == object else False:
-                values = values.astype(str)
+            if values.dtype == object:  # texts, lists, or both types of missing
+                values = values.map(str, na_action="ignore")
             ranked = values.reset_index(drop=True).sort_values(ascending=ascending, kind="stable")
             order = order[ranked.index.to_numpy()]
         self.order: NDArray[np.intp] = order

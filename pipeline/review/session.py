@@ -5,7 +5,7 @@ All that the windows do to data they do here; it needs neither Qt nor napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.review.contents import Contents, Entry
-from cellseg.pipeline.review.differing import with_differences
+from cellseg.pipeline.review.corrected_cells import STATE, CorrectedCells
 from cellseg.pipeline.review.label_arrays import Corrected, LabelArrays
 from cellseg.pipeline.review.layers import LayerData, layers_of, points_of
 from cellseg.pipeline.review.queue import NEEDED, Norms, Queue, doubts
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Repaint", "Session"]
 
-STATE = "review"
-"""The column that says what was done to a cell since it was measured."""
-GONE = ("deleted", "rejected")
 ALL_CELLS = 1_000_000
 """Up to so many cells those of all images tell what is usual; beyond, those of the image alone."""
 Repaint = tuple[int, int, int, Box]
@@ -61,6 +58,7 @@ class Session:
         self.changing: list[Callable[[list[Repaint]], None]] = []
         self.opening: list[Callable[[], None]] = []
         self.put = self._put
+        self.applying = False
         self._norms: Norms | None = None
         self.open(image if image is not None else contents.entries[0].name)
 
@@ -81,15 +79,24 @@ class Session:
             self.editor = Editor(self.contents.folder, entry.name, self.who)
             corrected = Corrected(self.editor)
         self.labels = LabelArrays.open(entry, corrected)
-        self.measured = with_differences(self.contents.cells(entry), self.contents.folder)
-        self.cells = self.measured.assign(**{STATE: ""})
-        self._by_label = {label: row for row, label in enumerate(self.cells["label"].tolist())}
+        self.rows = CorrectedCells(self.contents.cells(entry))
         self.queue = Queue(doubts(self.measured, self.norms), self._verdicts())
         self.chosen = ()
         if self.editor is not None:
-            self._note(label for edit in self.editor.log for label in edit.labels)
+            touched = (label for edit in self.editor.log for label in edit.labels)
+            self.rows.note(touched, self.editor)
         for told in self.opening:
             told()
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The table of the image, as corrected; a row of it stays where it is."""
+        return self.rows.table
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """The table of the image, as it is on disk."""
+        return self.rows.measured
 
     def reread(self) -> None:
         """Take the image at hand again, as it is on disk now; what is usual is learnt anew."""
@@ -98,7 +105,7 @@ class Session:
         self.open(self.entry.name)
 
     def all_cells(self) -> pd.DataFrame:
-        """Return the cells of all images: of the one at hand as corrected, of others as measured."""
+        """Return the cells of all images: those of the one at hand as corrected."""
         every = self.contents.cells()
         others = every[every["image"] != self.entry.name].assign(**{STATE: ""})
         return pd.concat([self.cells, others], ignore_index=True)
@@ -146,12 +153,8 @@ class Session:
 
     def row(self, label: int) -> pd.Series | None:
         """Return the row of a cell, as corrected; None if there is no such cell."""
-        row = self._by_label.get(label)
+        row = self.rows.place(label)
         return None if row is None else self.cells.iloc[row]
-
-    def place(self, label: int) -> int | None:
-        """Return where in `cells` a cell is; None if there is no such cell."""
-        return self._by_label.get(label)
 
     def places(self) -> NDArray[np.float64]:
         """Return the centres of all `cells`, as their points have them."""
@@ -159,12 +162,7 @@ class Session:
 
     def box(self, label: int) -> tuple[int, int, Box] | None:
         """Return t, z and box of a cell; None if there is no such cell."""
-        row = self._by_label.get(label)
-        if row is None:
-            return None
-        names = ("t", "z", "y0_px", "x0_px", "y1_px", "x1_px")
-        t, z, *sides = (int(self.cells[name].iat[row]) for name in names)
-        return t, z, Box(*sides)
+        return self.rows.box(label)
 
     def label_at(self, t: int, z: int, y: float, x: float) -> int:
         """Return the cell at a pixel, of the topmost label image that has one; 0 for none."""
@@ -194,6 +192,8 @@ class Session:
                 f"{self.contents.folder}: a plate without its results folder can be looked at only."
                 " Open the results folder that it came from to correct cells."
             )
+        if self.applying:
+            raise CellsegError("corrections are being applied. Wait until that is done.")
         return self.editor
 
     def delete(self, labels: Iterable[int] | None = None) -> None:
@@ -201,7 +201,7 @@ class Session:
         self._take(self.writable.delete(self._wanted(labels)))
 
     def merge(self, labels: Iterable[int] | None = None) -> None:
-        """Make one cell of several, by default of those that are chosen; it keeps the first label."""
+        """Make one cell of several, by default of those chosen; it keeps the first label."""
         wanted = self._wanted(labels)
         self._take(self.writable.merge(wanted))
         self.choose(wanted[:1])
@@ -209,7 +209,7 @@ class Session:
     def split_line(
         self, start: tuple[float, float], stop: tuple[float, float], t: int, z: int
     ) -> None:
-        """Cut the cell that a line crosses, y and x in px: the one chosen, else the one most crossed.
+        """Cut the cell that a line (y, x in px) crosses: the one chosen, else the most crossed.
 
         Raises
         ------
@@ -257,9 +257,32 @@ class Session:
         wanted = self._wanted(None)[0] if label is None else label
         self._take(self.writable.mark(wanted, verdict))
 
+    def apply(self) -> Generator[str, None, str | None]:
+        """Apply the corrections of this image to labels and table; yield what is being done.
+
+        The session itself stays as it was; `reread` takes what came of it.
+
+        Returns
+        -------
+        str or None
+            Why the rows are as before, where the image could not be measured again.
+        """
+        from cellseg.pipeline.config import Config
+        from cellseg.pipeline.review.edits import ApplyEdits
+
+        folder, name = self.contents.folder, self.entry.name
+        going = ApplyEdits(folder, Config(device="cpu"), images=[name])
+        self.applying = True
+        try:
+            for step in going.steps():
+                yield f"applying: {step.stage}"
+        finally:
+            self.applying = False
+        return next((report.reason for report in going.unmeasured if report.name == name), None)
+
     def _wanted(self, labels: Iterable[int] | None) -> list[int]:
         wanted = list(self.chosen) if labels is None else [int(label) for label in labels]
-        wanted = [label for label in wanted if label in self._by_label]
+        wanted = [label for label in wanted if self.rows.place(label) is not None]
         if not wanted:
             raise CellsegError("no cell is chosen. Click on one first.")
         return wanted
@@ -287,7 +310,7 @@ class Session:
         if edit is None:
             return
         repaints = [self._repaint(change) for change in edit.changes if change.drawn]
-        self._note(edit.labels)
+        self.rows.note(edit.labels, self.writable)
         verdicts = self._verdicts()
         for label in edit.labels:
             key = self.entry.name, label
@@ -315,74 +338,3 @@ class Session:
         lead = [n for axis, n in zip("tz", (t, z), strict=True) if axis in self.labels.axes]
         plane: NDArray[np.uint32] = array[tuple(lead)]
         return plane
-
-    def _note(self, labels: Iterable[int]) -> None:
-        """Bring the rows of some cells up to date."""
-        wanted = sorted(set(labels))
-        if not wanted:
-            return
-        new = [label for label in wanted if label not in self._by_label]
-        if new:
-            rows = pd.DataFrame({"image": self.entry.name, "label": new}).reindex(
-                columns=self.cells.columns
-            )
-            first = len(self.cells)
-            kinds = self.cells.dtypes
-            self.cells = pd.concat([self.cells, _typed(rows, kinds)], ignore_index=True)
-            self._by_label |= {label: first + n for n, label in enumerate(new)}
-        reviewed = self.writable.reviewed
-        changed = {c.label for edit in self.writable.surviving for c in edit.changes if c.drawn}
-        for label in wanted:
-            self._note_one(label, reviewed.get(label), drawn=label in changed)
-
-    def _note_one(self, label: int, verdict: str | None, *, drawn: bool) -> None:
-        row, sections = self._by_label[label], self.writable.sections(label)
-        measured = row < len(self.measured)
-        if not sections:
-            self._set(row, **{STATE: "rejected" if verdict == "reject" else "deleted"})
-            return
-        if drawn or not measured:
-            middle = max(sections, key=lambda each: int(each.mask.sum()))
-            y, x = np.nonzero(middle.mask)
-            boxes = np.array([[s.box.y0, s.box.x0, s.box.y1, s.box.x1] for s in sections])
-            low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-            self._set(
-                row,
-                t=middle.t,
-                z=middle.z,
-                y_px=middle.box.y0 + float(y.mean()),
-                x_px=middle.box.x0 + float(x.mean()),
-                area_px=int(middle.mask.sum()),
-                y0_px=int(low[0]),
-                x0_px=int(low[1]),
-                y1_px=int(high[0]),
-                x1_px=int(high[1]),
-                layer=middle.layer + 1,
-            )
-        elif measured:
-            kept = ("t", "z", "y_px", "x_px", "area_px", "y0_px", "x0_px", "y1_px", "x1_px")
-            before = self.measured.iloc[row]
-            self._set(row, layer=before["layer"], **{name: before[name] for name in kept})
-        state = "corrected" if drawn else ""
-        state = state if measured else "new"
-        accepted = "accepted" if verdict == "accept" else ""
-        class_ = self.writable.class_of(label)
-        self._set(row, **{"class": class_, STATE: ", ".join(filter(None, (state, accepted)))})
-
-    def _set(self, row: int, **values: Any) -> None:
-        for name, value in values.items():
-            if name in self.cells:
-                self.cells.iat[row, self.cells.columns.get_loc(name)] = value
-
-
-def _typed(rows: pd.DataFrame, kinds: pd.Series) -> pd.DataFrame:
-    """Return rows without values in the types of a table: zeros where a type knows no missing."""
-    columns = {}
-    for name, kind in kinds.items():
-        values = rows[name]
-        if kind.kind in "iub":
-            values = values.fillna(0)
-        elif kind == object or pd.api.types.is_string_dtype(kind):
-            values = values.astype(object).where(values.notna(), "" if name == STATE else None)
-        columns[name] = values.astype(kind)
-    return pd.DataFrame(columns)

@@ -20,9 +20,10 @@ from qtpy.QtWidgets import (
 )
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.review.corrected_cells import STATE
 from cellseg.pipeline.review.plot_widget import PlotWidget
 from cellseg.pipeline.review.rows import Rows
-from cellseg.pipeline.review.session import STATE, Session
+from cellseg.pipeline.review.session import Session
 from cellseg.pipeline.review.view import View
 
 __all__ = ["CellModel", "TableWidget"]

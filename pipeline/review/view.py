@@ -6,14 +6,15 @@ It follows a `Session` and tells it what the person at the viewer does; to data 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.review.session import GONE, STATE, Repaint, Session
+from cellseg.pipeline.review.corrected_cells import GONE, STATE
+from cellseg.pipeline.review.session import Repaint, Session
+from cellseg.pipeline.review.brush import Painted, touched
 from cellseg.pipeline.tiles import Box
 
 __all__ = ["KEYS", "View"]
@@ -35,7 +36,7 @@ KEYS = {
 }
 """Each key, what it calls, and what that does. P, E and F stay napari's brush, eraser, bucket."""
 ROOM = 5.0
-"""How many times a cell's box fits into the canvas when it is looked at."""
+"""How many times a cell, or a usual one if that is larger, fits into the canvas."""
 MARKED = 200
 """Of more chosen cells no frames are drawn."""
 CHOSEN, LINE, SEED = "#ffe14d", "#ff4d6d", "#ff4d6d"
@@ -312,10 +313,10 @@ class View:
                 self.viewer.dims.set_point(number, world)
         scale, shift = layer.scale[-2:], layer.translate[-2:]
         centre = np.array([box.y0 + box.y1 - 1, box.x0 + box.x1 - 1]) / 2 * scale + shift
-        size = np.array([box.y1 - box.y0, box.x1 - box.x0]) * scale
+        side = max(*box.shape, self.session.rows.typical_px)
         canvas = getattr(self.viewer, "_canvas_size", (CANVAS_PX, CANVAS_PX))
         self.camera.center = (*self.camera.center[:-2], *centre)
-        self.camera.zoom = float(min(canvas) / (ROOM * size.max()))
+        self.camera.zoom = float(min(canvas) / (ROOM * side * max(scale)))
 
     # What is chosen.
 
@@ -328,9 +329,9 @@ class View:
         self._select_points()
 
     def _select_points(self) -> None:
-        """Select the points of the chosen cells; points that are hidden wait until they are shown."""
+        """Select the points of the chosen cells; hidden points wait until they are shown."""
         if self.points is not None and self.points.visible:
-            found = (self.session.place(label) for label in self.session.chosen)
+            found = (self.session.rows.place(label) for label in self.session.chosen)
             self._busy = True
             self.points.selected_data = {row for row in found if row is not None}
             self._busy = False
@@ -367,7 +368,7 @@ class View:
     def _points_chosen(self) -> None:
         if not self._busy:
             rows = sorted(int(row) for row in self.points.selected_data)
-            self.session.choose(int(self.session.cells["label"].iat[row]) for row in rows)
+            self.session.choose(self.session.rows.label(row) for row in rows)
 
     def colour(self, colours: Mapping[int, Any] | None) -> None:
         """Colour cells: those given in their colours, the others grey; None for napari's own."""
@@ -420,8 +421,8 @@ class View:
 
     def _painted(self, event: Any) -> None:
         """Keep a stroke as a correction, or take it off again."""
-        layer, atoms = event.source, [_Painted.of(atom) for atom in event.value]
-        for lead, box in _touched(atoms).items():
+        layer, atoms = event.source, [Painted.of(atom) for atom in event.value]
+        for lead, box in touched(atoms).items():
             where, view = self._where(layer, lead, box)
             number, t, z, window = where
             before = self.session.read(t, z, window, number)
@@ -495,69 +496,3 @@ class View:
         self.points.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
         self._busy = False
         self._select_points()
-
-
-class _Painted:
-    """What a brush, eraser or bucket did at one go, in the layer's own px.
-
-    Parameters
-    ----------
-    ranges : list of (int, int)
-        First and end along each axis.
-    values : integers, of that shape
-    mask : bool, of that shape
-    """
-
-    def __init__(self, ranges: list[tuple[int, int]], values: Any, mask: NDArray[np.bool_]) -> None:
-        self.ranges, self.values, self.mask = ranges, values, mask
-
-    @classmethod
-    def of(cls, atom: Any) -> _Painted:
-        """Read napari's note of it: a box with a mask, or indices."""
-        sides = getattr(atom, "slice_key", None)
-        if sides is not None:
-            ranges = [(int(side.start), int(side.stop)) for side in sides]
-            shape = [stop - start for start, stop in ranges]
-            mask = np.ones(shape, bool) if atom.mask is None else np.reshape(atom.mask, shape)
-            return cls(ranges, np.full(shape, atom.new_value, np.uint32), mask)
-        indices, _, new = atom
-        ranges = [(int(np.min(axis)), int(np.max(axis)) + 1) for axis in indices]
-        values = np.zeros([stop - start for start, stop in ranges], np.uint32)
-        mask = np.zeros(values.shape, bool)
-        place = tuple(np.asarray(a) - start for a, (start, _) in zip(indices, ranges, strict=True))
-        values[place], mask[place] = new, True
-        return cls(ranges, values, mask)
-
-    @property
-    def boxes(self) -> Iterator[tuple[tuple[int, ...], Box]]:
-        """The planes that it lies in, each with its box."""
-        *lead, (y0, y1), (x0, x1) = self.ranges
-        for place in product(*(range(low, high) for low, high in lead)):
-            yield place, Box(y0, x0, y1, x1)
-
-    def paint(self, labels: NDArray[np.uint32], lead: tuple[int, ...], box: Box) -> None:
-        """Paint it onto the labels of a box of a plane."""
-        first = [low for low, _ in self.ranges[: len(lead)]]
-        place = tuple(n - low for n, low in zip(lead, first, strict=True))
-        ends = [high for _, high in self.ranges[: len(lead)]]
-        if not all(low <= n < high for n, low, high in zip(lead, first, ends, strict=True)):
-            return
-        (y0, y1), (x0, x1) = self.ranges[-2:]
-        inside = labels[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0]
-        mask = self.mask[place]
-        inside[mask] = self.values[place][mask]
-
-
-def _touched(atoms: Iterable[_Painted]) -> dict[tuple[int, ...], Box]:
-    """Return the box that a stroke has touched in each plane, by the place along other axes."""
-    found: dict[tuple[int, ...], Box] = {}
-    for atom in atoms:
-        for place, box in atom.boxes:
-            old = found.get(place, box)
-            found[place] = Box(
-                min(old.y0, box.y0),
-                min(old.x0, box.x0),
-                max(old.y1, box.y1),
-                max(old.x1, box.x1),
-            )
-    return found

@@ -45,8 +45,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.session: Session | None = None
-        self.view: View | None = None
+        self._view: View | None = None
         self.title, self.tabs = QLabel("no results are open"), QTabWidget()
         self.title.setWordWrap(True)
         choose = QPushButton("open a results folder")
@@ -62,6 +61,18 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
         if found is not None:
             self.open(Path(found["results"]), found["image"])
 
+    @property
+    def view(self) -> View:
+        """What the viewer shows of the review; a CellsegError where none has begun."""
+        if self._view is None:
+            raise CellsegError("no results are open. Open a results folder first.")
+        return self._view
+
+    @property
+    def session(self) -> Session:
+        """The review; a CellsegError where none has begun."""
+        return self.view.session
+
     def open(self, path: Path, image: str | None = None) -> None:
         """Begin the review of a results folder.
 
@@ -71,8 +82,8 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
             If there is nothing to review.
         """
         contents = Contents.read(path)
-        self.session = session = Session(contents, image)
-        self.view = view = View(self.viewer, session, show_info)
+        session = Session(contents, image)
+        self._view = view = View(self.viewer, session, show_info)
         self.plate = PlateWidget(session, self.open_image)
         self.queue = QueueWidget(session, view)
         self.correct = CorrectWidget(session, view, self.apply)
@@ -89,16 +100,14 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
 
     def open_image(self, name: str) -> None:
         """Show another image of the results."""
-        assert self.session is not None  # noqa: S101 - its panels are there only then
         try:
             self.session.open(name)
         except CellsegError as error:
             show_info(str(error))
 
     def _name(self) -> None:
-        if self.session is not None:
-            entry = self.session.entry
-            self.title.setText(f"<b>{entry.name}</b><br>{self.session.contents.folder}")
+        entry = self.session.entry
+        self.title.setText(f"<b>{entry.name}</b><br>{self.session.contents.folder}")
 
     def _choose_folder(self, _checked: bool = False) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A results folder of cellseg")
@@ -110,23 +119,21 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
 
     def apply(self) -> None:
         """Apply the corrections of this image to labels and table, while the window goes on."""
-        assert self.session is not None  # noqa: S101 - its button is there only then
-        from cellseg.pipeline.review.edits import apply
-
-        session, name = self.session, self.session.entry.name
+        name = self.session.entry.name
         self.correct.progress(0, 0, "applying")
-        worker = create_worker(apply, session.contents.folder, images=[name])
-        worker.returned.connect(lambda _done: self._applied(name))
+        worker = create_worker(self.session.apply)
+        worker.yielded.connect(lambda stage: self.correct.progress(0, 0, stage))
+        worker.returned.connect(lambda reason: self._applied(name, reason))
         worker.errored.connect(self._not_applied)
         self.worker = worker
         worker.start()
 
-    def _applied(self, name: str) -> None:
+    def _applied(self, name: str, reason: str | None) -> None:
         """Show the image as it is now: labels and rows on disk have changed."""
-        assert self.session is not None  # noqa: S101 - see `apply`
         self.correct.progress(None)
         self.session.reread()
-        show_info(f"{name}: the corrections are in its labels and its table.")
+        done = "the corrections are in its labels and its table."
+        show_info(f"{name}: {done if reason is None else reason}")
 
     def _not_applied(self, error: Exception) -> None:
         self.correct.progress(None)
