@@ -51,7 +51,10 @@ def test_only_models_import_torch_at_the_top() -> None:
     ("module", "allowed"),
     [
         # Exports write formats of their own, which no other part does.
-        ("tifffile", {f"pipeline/{name}" for name in READERS | {"to_masks", "to_ome_tiff", "training_set"}}),
+        (
+            "tifffile",
+            {f"pipeline/{name}" for name in READERS | {"to_masks", "to_ome_tiff", "training_set"}},
+        ),
         ("zarr", {f"pipeline/{name}" for name in READERS | WRITERS | {"to_spatialdata"}}),
         ("h5py", {"pipeline/to_anndata"}),
         ("roifile", {"pipeline/imagej", "pipeline/to_roi"}),

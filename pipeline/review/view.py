@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.review.brush import Painted, touched
 from cellseg.pipeline.review.corrected_cells import GONE, STATE
 from cellseg.pipeline.review.session import Repaint, Session
-from cellseg.pipeline.review.brush import Painted, touched
 from cellseg.pipeline.tiles import Box
 
 __all__ = ["KEYS", "View"]
