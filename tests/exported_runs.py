@@ -84,7 +84,7 @@ def stack(folder: Path) -> Path:
 
 
 def grown(results: Path) -> Path:
-    """Add columns to the table of all cells, as later measurements and gates do."""
+    """Give the table of all cells columns of known values, as measurements and gates have."""
     path = results / "cells.parquet"
     table = pq.read_table(path)
     number = np.arange(len(table), dtype=np.float64)
@@ -96,7 +96,8 @@ def grown(results: Path) -> Path:
         "positive_ck": pa.array(number % 2 == 0),
         "positive_cd3": pa.array(number % 3 == 0),
     }.items():
-        table = table.append_column(name, values)
+        there = [each for each in table.column_names if each != name]
+        table = table.select(there).append_column(name, values)
     pq.write_table(table, path)
     return results
 
