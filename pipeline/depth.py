@@ -6,8 +6,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from cellseg.pipeline.patch import Floats, Patch
 from cellseg.pipeline.runs import Integers
@@ -83,6 +81,10 @@ def _around_corners(
     patch: Patch, way: Floats, bent: NDArray[np.bool_], at: Integers, y: Integers, x: Integers
 ) -> None:
     """Find the shortest ways in cells where not all of them are straight."""
+    # Late, so that to read a workflow loads nothing heavy.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra
+
     flat, width = patch.framed.ravel(), patch.framed.shape[1]
     chosen = np.flatnonzero(bent[patch.index])
     node = np.full(flat.size, -1)

@@ -26,10 +26,10 @@ def perimeter(patch: Patch) -> Floats:
     """
     row = patch.framed.shape[1]
     straight, diagonal = (1, -1, row, -row), (row + 1, row - 1, 1 - row, -1 - row)
-    border = np.where(np.pad(patch.at_edge, 1), patch.framed, -1).reshape(-1)
     inside = patch.at[patch.edge]
-    at = inside + 2 * (inside // (row - 2)) + row + 1
-    cell = border[at]
+    at, cell = inside + 2 * (inside // (row - 2)) + row + 1, patch.index[patch.edge]
+    border = np.full(patch.framed.size, -1, np.int32)
+    border[at] = cell
     code = np.ones(len(at), np.int8)
     for weight, steps in ((2, straight), (10, diagonal)):
         for step in steps:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.patch import Columns, Floats, Patch
@@ -115,6 +114,9 @@ class Axis:
 
 def _background(pixels: Floats, rows: Axis, columns: Axis, settings: Measure) -> Floats:
     """Return what is larger than a grain: an opening by a disc, of an even coarser image."""
+    # Late, so that to read a workflow loads nothing heavy.
+    from scipy import ndimage
+
     step, radius = settings.granularity_background_step, settings.granularity_background_radius
     down, across = rows.coarser(step), columns.coarser(step)
     coarse = pixels[down.within][:, across.within]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.patch import Columns, Floats, Patch
@@ -104,6 +103,9 @@ def _distances(
 
     Centres are asked for in an ever wider frame, until none beyond it can be nearer.
     """
+    # Late, so that to read a workflow loads nothing heavy.
+    from scipy.spatial import cKDTree
+
     shape = np.array([tall, 1.0])
     own = np.concatenate([centres[:, :-2], centres[:, -2:] * shape], axis=1)
     found = np.full((len(own), 3), np.inf)
