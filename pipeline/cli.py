@@ -16,6 +16,7 @@ from cellseg.pipeline.progress import progress
 if TYPE_CHECKING:
     from cellseg.pipeline.plan import Plan
     from cellseg.pipeline.result import Result
+    from cellseg.pipeline.review.apply import ApplyEdits
     from cellseg.pipeline.stages import Run
 
 SOME = 10
@@ -333,23 +334,88 @@ def measure(
     """Measure the cells of RESULTS again, as its label images show them now.
 
     Other measurements, channels or gates, or labels that were corrected in napari or
-    elsewhere: tables, pictures and report are written anew. Nothing is segmented, and
-    `cellseg run` keeps the corrected labels.
+    elsewhere: tables, pictures and report are written anew. Edits in the logs of images are
+    carried out first. Nothing is segmented, and `cellseg run` keeps the corrected labels.
 
     Exit code 1: some images could not be measured again; their rows are as before.
     """
     from cellseg.pipeline.config import read_config
-    from cellseg.pipeline.remeasure import RunAgain
+    from cellseg.pipeline.review.apply import ApplyEdits
 
-    going = RunAgain(results, read_config(config_path, workers=workers), overrides, labels)
+    going = ApplyEdits(results, read_config(config_path, workers=workers), overrides, labels)
     images = len(going.kept)
     click.echo(f"{images} image{'s' * (images != 1)} to measure in {results}")
+    if pending := sum(going.pending.values()):
+        click.echo(f"  {pending} edit{'s' * (pending != 1)} to apply first")
+    if not _measure(going, images):
+        ctx.exit(1)
+
+
+def _measure(going: ApplyEdits, images: int) -> bool:
+    """Measure again, with a bar; return whether all that was to be measured could be."""
     with progress("images", images) as show:
         for step in going.steps():
             show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
-    result = going.result()
-    _print_summary(result, time.time() - going.started.timestamp())
-    if going.unmeasured:
+    _print_summary(going.result(), time.time() - going.started.timestamp())
+    return not going.unmeasured
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option(
+    "--apply",
+    "logs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A log of edits, the edits.jsonl of an image; more may follow.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+@click.option("--workers", type=int, help="Processes that measure.")
+@config_option
+@click.pass_context
+def edit(
+    ctx: click.Context,
+    results: Path,
+    more: tuple[Path, ...],
+    *,
+    logs: tuple[Path, ...],
+    dry_run: bool,
+    workers: int | None,
+    config_path: Path | None,
+) -> None:
+    """Correct the cells of RESULTS as logs of edits say, and measure those images again.
+
+    Logs of several reviewers are merged, with each other and with the edits that RESULTS
+    have. Edits of the same cell that differ are conflicts: they are listed and left out; those
+    that RESULTS have stay. Without --apply, the edits that were made in napari are applied.
+
+    Exit code 1: conflicts, or images that could not be measured again. 2: nothing was
+    changed; one line says why.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.review.edits import ApplyEdits, pending_edits, plan_taking
+
+    config = read_config(config_path, workers=workers)
+    taking = plan_taking(results, (*logs, *more))
+    for image in taking:
+        for each in image.edits:
+            click.echo(f"{image.editor.image}: {each.text} ({each.who})")
+        for conflict in image.conflicts:
+            click.echo(f"  conflict, left out: {image.editor.image}: {conflict.text}", err=True)
+    pending = pending_edits(results)
+    for name, count in pending.items():
+        click.echo(f"{name}: {count} edit{'s' * (count != 1)} made before, not applied yet")
+    if not dry_run:
+        for image in taking:
+            image.record()
+        pending = pending_edits(results)
+    done = True
+    if pending and not dry_run:
+        done = _measure(ApplyEdits(results, config, images=pending), len(pending))
+    elif not any(image.edits for image in taking) and not pending:
+        click.echo("no edits to apply")
+    if not done or any(image.conflicts for image in taking):
         ctx.exit(1)
 
 

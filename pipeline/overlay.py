@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellseg.pipeline.change import Change, carry_out
 from cellseg.pipeline.tiles import Box
 
-__all__ = ["Overlay"]
+__all__ = ["Overlay", "squares_of"]
 
 SIDE = 256
 """Px on a side of the squares by which changes are found."""
@@ -36,7 +36,7 @@ class Overlay:
             self._of[change.label].append(number)
             if change.drawn:
                 squares = self._places.setdefault(change.plane, defaultdict(list))
-                for square in _squares(change.region):
+                for square in squares_of(change.region):
                     squares[square].append(number)
 
     @property
@@ -49,7 +49,7 @@ class Overlay:
         squares = self._places.get(plane)
         if squares is None:
             return
-        found = {number for square in _squares(window) for number in squares.get(square, ())}
+        found = {number for square in squares_of(window) for number in squares.get(square, ())}
         carry_out((self._changes[number] for number in sorted(found)), labels, window)
 
     def of(self, label: int) -> list[Change]:
@@ -70,7 +70,8 @@ class Overlay:
         return found
 
 
-def _squares(box: Box) -> Iterator[tuple[int, int]]:
+def squares_of(box: Box) -> Iterator[tuple[int, int]]:
+    """Yield the squares, by which things are found, that a box has a part of."""
     for y in range(box.y0 // SIDE, -(-box.y1 // SIDE)):
         for x in range(box.x0 // SIDE, -(-box.x1 // SIDE)):
             yield y, x

@@ -95,6 +95,16 @@ class ApplyEdits(RunAgain):
                     " first, or move that file away."
                 )
 
+    @property
+    def pending(self) -> dict[str, int]:
+        """How many edits of each image are to be applied."""
+        return {name: each.pending for name, each in self.logs.items() if each.pending}
+
+    @property
+    def unmeasured(self) -> tuple[ImageReport, ...]:
+        """Those of the images to measure whose rows are as before, each with the reason."""
+        return tuple(r for r in super().unmeasured if r.name in self.reports)
+
     def steps(self) -> Iterator[Progress]:
         """Change labels, measure, gather; yield after each step. See `RunAgain.steps`."""
         for name, each in self.logs.items():

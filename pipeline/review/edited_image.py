@@ -69,18 +69,27 @@ class EditedImage:
         self._highest = max(self._highest, max(every, default=0))
 
     @property
+    def edit_log(self) -> EditLog:
+        """The log, with what of it is applied and what can be done again."""
+        self.refresh()
+        return self._log
+
+    @property
     def log(self) -> list[Edit]:
         """All edits, undone ones too, in order."""
+        self.refresh()
         return list(self._log.edits)
 
     @property
     def surviving(self) -> list[Edit]:
         """The edits that count: neither undone nor undo or redo themselves."""
+        self.refresh()
         return self._log.surviving
 
     @property
     def pending(self) -> int:
         """Number of edits that labels and table on disk do not show yet."""
+        self.refresh()
         return sum(edit.effective for edit in self._log.pending)
 
     @property

@@ -15,5 +15,19 @@ from cellseg.pipeline.change import Change
 from cellseg.pipeline.review.apply import ApplyEdits, apply, pending_edits
 from cellseg.pipeline.review.edit import Edit
 from cellseg.pipeline.review.editor import Editor
+from cellseg.pipeline.review.merge_logs import Conflict, Merged, merge_logs
+from cellseg.pipeline.review.take import Taking, plan_taking
 
-__all__ = ["ApplyEdits", "Change", "Edit", "Editor", "apply", "pending_edits"]
+__all__ = [
+    "ApplyEdits",
+    "Change",
+    "Conflict",
+    "Edit",
+    "Editor",
+    "Merged",
+    "Taking",
+    "apply",
+    "merge_logs",
+    "pending_edits",
+    "plan_taking",
+]
