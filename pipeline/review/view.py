@@ -339,10 +339,13 @@ class View:
     def _draw_marks(self, line: list[tuple[float, float]] | None = None) -> None:
         """Draw frames around the chosen cells, and what a tool is about to do."""
         frames = []
+        *_, height, width = self.session.labels.shape
         for label in self.session.chosen[:MARKED]:
             if (found := self.session.box(label)) is not None:
                 box = found[2]
-                y0, x0, y1, x1 = box.y0 - 2.5, box.x0 - 2.5, box.y1 + 1.5, box.x1 + 1.5
+                # Inside the image: what reaches beyond makes napari slice all layers anew.
+                y0, x0 = max(box.y0 - 2.5, 0), max(box.x0 - 2.5, 0)
+                y1, x1 = min(box.y1 + 1.5, height - 1), min(box.x1 + 1.5, width - 1)
                 frames.append(np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]]))
         drawn = [*frames, *([np.array(line)] if line else [])]
         drawn += [np.array([[y - 1, x - 1], [y + 1, x + 1]]) for y, x in self.seeds]

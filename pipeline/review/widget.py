@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ from cellseg.pipeline.review.table_widget import TableWidget
 from cellseg.pipeline.review.view import View
 
 __all__ = ["ReviewWidget", "open_window", "show"]
+
+with suppress(ImportError):
+    # Triton, which torch brings and loads when it first needs it, and Mesa's software OpenGL hold
+    # an LLVM each: loaded after a window has drawn, triton's ends the process.
+    import_module("triton")
 
 WIDTH = 380
 TABLE_HEIGHT = 300
