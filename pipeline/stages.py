@@ -141,7 +141,9 @@ class Run:
         job.work.clear()
         job.here.sweep()
 
-    def _advance(self, task: Prepare | TakeEdits | TakeLabels | Unit, result: Any) -> Progress | None:
+    def _advance(
+        self, task: Prepare | TakeEdits | TakeLabels | Unit, result: Any
+    ) -> Progress | None:
         """Queue what the result of a task makes possible."""
         if isinstance(task, Prepare | TakeEdits | TakeLabels):
             self._set_out(self._job(result))

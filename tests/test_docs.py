@@ -52,8 +52,9 @@ def test_files_that_the_readme_points_to_are_there() -> None:
 def test_options_that_the_readme_names_exist() -> None:
     helps = "".join(
         CliRunner().invoke(main, [command, "--help"]).output
-        for command in ("run", "inspect", "train", "evaluate", "export", "measure", "status")
+        for command in ("run", "inspect", "train", "evaluate", "export", "measure", "edit")
     )
+    helps += CliRunner().invoke(main, ["status", "--help"]).output
     evaluation = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     for option in set(re.findall(r"--[a-z][a-z-]+", README + evaluation)):
         assert option in helps, option
