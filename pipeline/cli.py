@@ -435,6 +435,24 @@ def status(results: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
 
 
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--image", help="Name of the image to open first. Default: the first one.")
+def review(results: Path, image: str | None) -> None:
+    """Open RESULTS in napari: look at the cells, correct them, keep every correction.
+
+    RESULTS is the folder of a run, or a plate.zarr. Needs pip install "cellseg[review]".
+    """
+    try:
+        from cellseg.pipeline.review.widget import open_window
+    except ImportError as error:
+        if (error.name or "").startswith("cellseg"):
+            raise
+        missing = 'review needs napari. Install it: pip install "cellseg[review]"'
+        raise CellsegError(missing) from None
+    open_window(results, image)
+
+
 @main.command(help=HELP)
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--to", "form", required=True, metavar="|".join(EXPORTERS), help="The format.")

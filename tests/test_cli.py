@@ -45,10 +45,10 @@ def test_help_is_there_at_once_and_names_every_command() -> None:
         "print([m for m in ('torch', 'dask', 'zarr', 'skimage', 'pandas') if m in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    for command in ("run", "inspect", "train", "evaluate", "export", "models"):
+    for command in ("run", "inspect", "train", "evaluate", "export", "models", "review"):
         assert f"  {command} " in found.stdout
     assert found.stdout.endswith("[]\n")
-    for command in ("run", "inspect", "train", "evaluate", "export", "models"):
+    for command in ("run", "inspect", "train", "evaluate", "export", "models", "review"):
         assert cellseg(command, "--help").exit_code == 0
 
 
