@@ -61,6 +61,7 @@ class Corrections:
     def carry_out(self, labels: LabelStore) -> None:
         """Change the labels on disk, file by file; what is there already stays as it is."""
         overlay = Overlay(self.changes)
+        labels.sweep()
         while labels.layers < overlay.layers:
             labels.add_layer()
         for plane, boxes in overlay.boxes().items():
@@ -93,6 +94,14 @@ class Corrections:
     def edited_among(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of some cells a person has drawn or changed, bool (N,)."""
         return np.isin(labels, np.array(sorted(self.edited), np.int64))
+
+    def set_classes(self, labels: NDArray[np.int64], classes: NDArray[np.uint8]) -> None:
+        """Set the class of those of some cells (N,), labels ascending, that they are about."""
+        named = np.array(sorted(self.classes), np.int64)
+        place = np.searchsorted(labels, named)
+        there = place < len(labels)
+        there[there] = labels[place[there]] == named[there]
+        classes[place[there]] = [self.classes[label] for label in named[there].tolist()]
 
 
 def _array(values: list[Any], like: NDArray[Any]) -> NDArray[Any]:

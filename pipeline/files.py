@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
@@ -89,22 +90,21 @@ def whole_folder(path: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def append_line(path: Path, line: str, size: int | None = None) -> int:
+def append_line(path: Path, line: str) -> int:
     """Append a line of text; it is on disk when this returns. Return the bytes of the file then.
+
+    A last line that was cut off, by a crash of whoever wrote it, goes; whole lines stay.
 
     Parameters
     ----------
     path : Path
     line : str
         Without its end.
-    size : int, optional
-        Bytes to keep of what is there: a last line that was cut off goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    with path.open("ab") as file:
-        if size is not None:
-            file.truncate(size)
+    with path.open("a+b") as file:
+        file.truncate(_whole_lines(file))
         file.seek(0, os.SEEK_END)
         file.write(f"{line}\n".encode())
         file.flush()
@@ -113,6 +113,19 @@ def append_line(path: Path, line: str, size: int | None = None) -> int:
     if new:
         _sync_folder(path.parent)
     return written
+
+
+def _whole_lines(file: BinaryIO, block: int = 2**16) -> int:
+    """Return the bytes of a file up to the end of its last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(end - block, 0)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _sync_folder(folder: Path) -> None:

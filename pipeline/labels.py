@@ -107,6 +107,12 @@ class LabelStore:
         """
         Pyramid(self.path / layer_name(layer)).change(t, z, boxes, change)
 
+    def sweep(self) -> None:
+        """Remove the temporary files that a killed writer has left behind."""
+        for image in self.layer_paths:
+            for left in image.rglob("*.partial"):
+                left.unlink()
+
     def add_layer(self) -> None:
         """Add a label image without cells, behind those that there are."""
         layers = self.layers

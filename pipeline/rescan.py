@@ -221,8 +221,7 @@ def _corrected(found: Found, corrections: Corrections | None) -> Found:
         edited = corrections.edited_among(found.scan.labels)
         found.scores[edited] = np.nan
         found.seam[edited] = SEAMS.index("edited")
-        for label, class_ in corrections.classes.items():
-            found.classes[found.scan.labels == label] = class_
+        corrections.set_classes(found.scan.labels, found.classes)
     return found
 
 

@@ -280,9 +280,9 @@ class ImageResults:
             return self.folder.parent.parent / "edits" / f"{self.folder.name}.jsonl"
         return self.folder / "edits.jsonl"
 
-    def append_edits(self, line: str, size: int) -> int:
-        """Append a line to the log behind its first `size` bytes; return its bytes then."""
-        return append_line(self.edits_path, line, size)
+    def append_edits(self, line: str) -> int:
+        """Append a line to the log, behind its last whole one; return its bytes then."""
+        return append_line(self.edits_path, line)
 
     def retire_edits(self) -> Path | None:
         """Keep a log whose labels are gone under another name; return it, None if there is none."""

@@ -43,12 +43,12 @@ class _Log:
 
     def append(self, line: str) -> None:
         """Append a line to the log."""
-        self.log.size = self.here.append_edits(line, self.log.size)
+        self.here.append_edits(line)
 
     def note_rows(self) -> None:
         """Keep what the table says of cells that are to be changed, before they are."""
         wanted = _first_touched(self.log)
-        rows = {}
+        rows: dict[int, dict[str, Any]] = {}
         for part in sorted({label // RUN for label in wanted}):
             names = [n for n in (*KEPT, *TRACKED) if n in self.here.cells_columns]
             table = self.here.rows_of(part * RUN, (part + 1) * RUN, names)

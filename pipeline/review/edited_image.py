@@ -58,11 +58,11 @@ class EditedImage:
 
     def _load(self) -> None:
         """Read the log."""
+        self._seen = _size(self.here.edits_path)
         log = read_log(self.here.edits_path)
-        if log is not None and log.header != self.header:
-            # Labels of another run: what was said of them is kept, but means nothing here.
-            self.here.retire_edits()
-            log = None
+        # Of labels of another run: kept under another name, once there is something to say here.
+        self._stale = log is not None and log.header != self.header
+        log = None if self._stale else log
         self._log = log or EditLog(self.header)
         self._overlay = Overlay(c for edit in self._log.pending for c in edit.changes)
         every = (c.label for edit in self._log.edits for c in edit.changes)
@@ -117,6 +117,7 @@ class EditedImage:
         -------
         uint32 (h, w)
         """
+        self.refresh()
         box = box.intersect(self.plane) or Box(0, 0, 0, 0)
         if layer < self.store.layers and min(box.shape) > 0:
             labels = np.array(self.store.read(t, z, box, layer=layer), np.uint32)
@@ -127,6 +128,7 @@ class EditedImage:
 
     def sections(self, label: int) -> list[Section]:
         """Return the pixels of a cell, plane by plane; none where there is no such cell."""
+        self.refresh()
         places: set[tuple[int, int, int]] = set()
         boxes = []
         if (row := self._rows.find(label)) is not None:
@@ -155,23 +157,31 @@ class EditedImage:
 
     def new_label(self) -> int:
         """Return a label that no cell has or had."""
+        self.refresh()
         if self._highest >= MOST:
             raise CellsegError(f"{self.image}: there are no labels left above {MOST}.")
         return self._highest + 1
 
     def refresh(self) -> None:
         """Read the log again if another program has written to it."""
-        path = self.here.edits_path
-        size = path.stat().st_size if path.is_file() else 0
-        if size != self._log.size:
+        if _size(self.here.edits_path) != self._seen:
             self._load()
 
     def record(self, edit: Edit) -> Edit:
         """Append an edit to the log on disk, then count it; return it."""
         self.refresh()
+        if self._stale:
+            self.here.retire_edits()
+            self._stale = False
         if not self._log.size:
-            self._log.size = self.here.append_edits(self.header.line(), 0)
-        self._log.size = self.here.append_edits(edit.line(), self._log.size)
+            self._log.size = self.here.append_edits(self.header.line())
+        line = edit.line()
+        size = self._log.size + len(line.encode()) + 1
+        self._log.size = self._seen = self.here.append_edits(line)
+        if self._log.size != size:
+            # Another program was quicker by a moment.
+            self._load()
+            return edit
         self._log.add(edit)
         self._overlay.add(edit.changes)
         self._highest = max(self._highest, *edit.labels, 0)
@@ -229,3 +239,8 @@ def _around(boxes: Sequence[Box]) -> Box:
     sides = np.array([(box.y0, box.x0, box.y1, box.x1) for box in boxes])
     low, high = sides[:, :2].min(axis=0).tolist(), sides[:, 2:].max(axis=0).tolist()
     return Box(*low, *high)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0

@@ -49,7 +49,7 @@ DRAWN = "drawn cells"
 COLOURS = ("red", "green", "blue")
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(QWidget):  # type: ignore[misc]
     """Run a model on the image layers that are selected, or on the part of them that is shown.
 
     Parameters

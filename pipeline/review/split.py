@@ -75,7 +75,9 @@ def by_seeds(sections: Sequence[Section], points: Sequence[Point], z: int) -> li
         seeds[place] = number
     # Plane by plane: how far apart planes are need not be known.
     height = np.stack([ndimage.distance_transform_edt(np.pad(each, 1)) for each in mask])
-    found = watershed(-height[:, 1:-1, 1:-1], seeds, mask=mask)
+    found: NDArray[np.int32] = watershed(  # type: ignore[no-untyped-call]
+        -height[:, 1:-1, 1:-1], seeds, mask=mask
+    )
     found = _nearest(found, mask)
     numbers = range(1, len(points) + 1)
     parts = [[_cut(section, corner, found == number) for section in sections] for number in numbers]
