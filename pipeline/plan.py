@@ -185,6 +185,11 @@ def plan(
     column_types(workflow.measure, ())  # names a group that is not known
     check_known(workflow.output.export, "[output] export")
     check_installed(workflow.output.export, "[output] export")
+    if "training" in workflow.output.export:
+        raise CellsegError(
+            '[output] export: "training" is of corrected cells, and a run has none at its end.'
+            " Correct some, then use cellseg export RESULTS --to training."
+        )
     model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
     overlap = overlap_of(workflow, segmenter)

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.pipeline import Config, read_workflow, run
-from cellseg.pipeline.export import Export
+from cellseg.pipeline.export import EXPORTERS, Export
 from exact import Exact, Known
 from sections import ellipsoids
 from synthetic import discs
 
 CPU = Config(device="cpu")
 SHAPE = (300, 340)
+FORMS = tuple(form for form in EXPORTERS if form != "training")
+"""What any results can be written as; a training needs corrections, see test_to_training."""
 UM = 0.5
 
 

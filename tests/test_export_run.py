@@ -24,7 +24,7 @@ from cellseg.pipeline.export import EXPORTERS, Exporter, check_installed
 from cellseg.pipeline.exported import ExportedImage, find_images
 from cellseg.pipeline.results import Results
 from exact import Counting, Exact
-from exported_runs import exports, plate, run_on, shaped
+from exported_runs import FORMS, exports, plate, run_on, shaped
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_of_a_run_that_is_not_done_the_images_own_tables_count(image: Path) -> N
     assert len(pd.read_csv(exports(output, "csv"))) == 7
 
 
-@pytest.mark.parametrize("form", EXPORTERS)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
     results: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +160,7 @@ def contents(path: Path) -> dict[str, int]:
 
 def test_where_nothing_can_be_written_it_is_said_in_a_line(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for form in EXPORTERS:
+    for form in FORMS:
         place = tmp_path / "file" / "out"
         ended = CliRunner().invoke(main, ["export", str(results), "--to", form, "-o", str(place)])
         assert ended.exit_code == 1, form

@@ -14,7 +14,7 @@ from cellseg.pipeline.exported import find_images
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.to_spatialdata import element_names
 from exact import Exact
-from exported_runs import UM, exports, pile, plate, run_on, stack, truth
+from exported_runs import FORMS, UM, exports, pile, plate, run_on, stack, truth
 
 # The library makes an object of a class that it depends on and that is deprecated there.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated class Scaler:DeprecationWarning")
@@ -137,13 +137,13 @@ def test_what_the_guide_shows_runs(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = (Path(__file__).parent.parent / "docs" / "exports.md").read_text(encoding="utf-8")
-    for form, exporter in EXPORTERS.items():
+    for form in FORMS:
         exports(runs["plate"], form)
-        assert f"| `{form}` | `{exporter.output}" in guide
+        assert f"| `{form}` | `{EXPORTERS[form].output}" in guide
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "my_plate").symlink_to(runs["plate"])
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(snippets) == len(EXPORTERS) - 1  # none for masks
+    assert len(snippets) == len(FORMS) - 1  # none for masks
     for snippet in snippets:
         exec(snippet, {})  # noqa: S102

@@ -76,6 +76,14 @@ def read(found: TrainingSet, part: str, name: str) -> NDArray[Any]:
     return np.asarray(tifffile.imread(found.folder / part / f"{name}.tif"))
 
 
+def test_a_run_cannot_end_in_a_training(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "one.tif", np.zeros((40, 40), np.uint16))
+    (tmp_path / "w.toml").write_text('images = "one.tif"', encoding="utf-8")
+    workflow = read_workflow(tmp_path / "w.toml", ['output.export=["training"]'])
+    with pytest.raises(CellsegError, match="of corrected cells"):
+        run(workflow)
+
+
 def test_corrected_fields_are_written_as_the_model_saw_them(results: Path) -> None:
     with pytest.raises(CellsegError, match="no image is corrected"):
         exported(results)
