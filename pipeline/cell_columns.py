@@ -8,18 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from cellseg.pipeline.table import FIRST
+from cellseg.pipeline.table import FIRST, SIZES
 
-MEASURED_FIRST = (
-    "area_px",
-    "area_um2",
-    "overlap_px",
-    "score",
-    "volume_px",
-    "volume_um3",
-    "surface_um2",
-)
-"""Measurements among the first columns of every table."""
 UNITS = {
     "px": "px",
     "px2": "px^2",
@@ -68,7 +58,7 @@ def measurements(schema: pa.Schema, channels: Iterable[str] = ()) -> list[Measur
     return [
         _described(field.name, by_length)
         for field in schema
-        if field.name in MEASURED_FIRST or (field.name not in FIRST and is_number(field.type))
+        if field.name in SIZES or (field.name not in FIRST and is_number(field.type))
     ]
 
 
