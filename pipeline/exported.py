@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from cellseg.pipeline.cell_rows import CellRows, rows_by_image, rows_of_file
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.masks import stem_of
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.results import DAMAGED, ImageResults, Results
+from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.table import BOX, WINDOW
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
@@ -219,14 +218,8 @@ def find_images(folder: Path) -> list[ExportedImage]:
         If it is no results folder, or none of its images is done.
     """
     results = Results(folder)
-    try:
-        document = json.loads(results.run_path.read_text(encoding="utf-8"))
-        reports = [image for image in document["images"] if image["state"] == "done"]
-    except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{folder}: no results folder of cellseg: its run.json is missing or damaged."
-            " Give the output folder of a run."
-        ) from None
+    document = results.read_run()
+    reports = [image for image in document["images"] if image["state"] == "done"]
     if not reports:
         raise CellsegError(f"{folder}: none of its images is done. Run the workflow to its end.")
     gathered: dict[str, CellRows] | None = None

@@ -6,7 +6,6 @@ nothing is segmented, and neither the model nor its weights are needed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from cellseg.pipeline.plan import ImageReport, Plan, check_gates
 from cellseg.pipeline.plate import Field, find
 from cellseg.pipeline.region_files import find_interest
 from cellseg.pipeline.result import Progress
-from cellseg.pipeline.results import DAMAGED, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import Scene, opened
 from cellseg.pipeline.stages import Run
 from cellseg.pipeline.workflow import Workflow, read_workflow
@@ -78,7 +77,7 @@ class RunAgain(Run):
         images: Collection[str] | None = None,
         corrections: Mapping[str, Corrections] | None = None,
     ) -> None:
-        document = _document(folder)
+        document = Results(folder).read_run()
         workflow = _workflow(folder, overrides)
         self.before = document
         self.kept = {line["name"]: ImageReport.read(line) for line in document["images"]}
@@ -164,19 +163,6 @@ NEW = ("state", "cells", "images", "gates", "measured")
 """Keys of ``run.json`` that measuring again writes anew."""
 
 
-def _document(folder: Path) -> dict[str, Any]:
-    """Return the ``run.json`` of a results folder."""
-    try:
-        document: dict[str, Any] = json.loads(Results(folder).run_path.read_text(encoding="utf-8"))
-        document["images"]
-    except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{folder}: no results folder of cellseg: its run.json is missing or damaged."
-            " Give the output folder of a run."
-        ) from None
-    return document
-
-
 def _workflow(folder: Path, overrides: Sequence[str]) -> Workflow:
     """Return the workflow of a results folder with some keys changed."""
     for override in overrides:
@@ -238,7 +224,7 @@ def scenes_of(folder: Path) -> tuple[tuple[Scene, ...], dict[str, str]]:
     CellsegError
         If it is no results folder, or its inputs are gone.
     """
-    reports = [ImageReport.read(line) for line in _document(folder)["images"]]
+    reports = [ImageReport.read(line) for line in Results(folder).read_run()["images"]]
     done = {report.name: report for report in reports if report.state == "done"}
     return _scenes(folder, _workflow(folder, ()), done)
 

@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from cellseg.models.errors import CellsegError
 from cellseg.pipeline.crops import Crops
 from cellseg.pipeline.gate_settings import Controls
 from cellseg.pipeline.histograms import histograms
@@ -157,15 +156,9 @@ def _finite(value: Any) -> Any:
 
 
 def _read_run(results: Results) -> dict[str, Any]:
-    try:
-        run = json.loads(results.run_path.read_text(encoding="utf-8"))
-        run["images"] = [report for report in run["images"] if report["name"] and report["state"]]
-    except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{results.folder}: no results folder of cellseg: its run.json is missing or damaged."
-            " Give the output folder of a run."
-        ) from None
-    return dict(run)
+    run = results.read_run()
+    run["images"] = [report for report in run["images"] if report["name"] and report["state"]]
+    return run
 
 
 def _read_text(path: Path) -> str:

@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cellseg.models.errors import CellsegError
 from cellseg.pipeline.cell_rows import with_columns
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.files import append_line
@@ -105,6 +106,24 @@ class Results:
     def differences_path(self) -> Path:
         """Where these cells differ from those of other results."""
         return self.folder / "differences.parquet"
+
+    def read_run(self) -> dict[str, Any]:
+        """Return ``run.json``; each of its ``images`` has a name and a state.
+
+        Raises
+        ------
+        CellsegError
+            If it is missing or damaged: this is no results folder.
+        """
+        try:
+            document = json.loads(self.run_path.read_text(encoding="utf-8"))
+            _ = [(report["name"], report["state"]) for report in document["images"]]
+        except (*DAMAGED, TypeError):
+            raise CellsegError(
+                f"{self.folder}: no results folder of cellseg: its run.json is missing or damaged."
+                " Give the output folder of a run."
+            ) from None
+        return dict(document)
 
     @property
     def progress_path(self) -> Path:

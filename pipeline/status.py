@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import socket
 import time
@@ -12,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg.models.errors import CellsegError
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.result import Progress
-from cellseg.pipeline.results import DAMAGED, Results
+from cellseg.pipeline.results import Results
 
 __all__ = ["Heartbeat", "Status", "read_status"]
 
@@ -168,14 +166,8 @@ def read_status(folder: Path) -> Status:
         If it is no results folder.
     """
     results = Results(folder)
-    try:
-        document = json.loads(results.run_path.read_text(encoding="utf-8"))
-        reports = list(document["images"])
-    except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{folder}: no results folder of cellseg: its run.json is missing or damaged."
-            " Give the output folder of a run."
-        ) from None
+    document = results.read_run()
+    reports = list(document["images"])
     failed = {each["name"]: each["reason"] for each in reports if each["state"] == "failed"}
     done = sum(each["state"] == "done" for each in reports)
     if document.get("state") == "done":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from cellseg.models import CellsegError
 from cellseg.models.errors import nearest
 from cellseg.pipeline.order import RUN
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.results import DAMAGED, ImageResults, Results
+from cellseg.pipeline.results import ImageResults, Results
 from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
 
@@ -90,14 +89,7 @@ def images_of(results: Path) -> dict[str, ImageResults]:
     CellsegError
         If it is no results folder.
     """
-    try:
-        document = json.loads(Results(results).run_path.read_text(encoding="utf-8"))
-        lines = [line for line in document["images"] if line["state"] == "done"]
-    except (*DAMAGED, TypeError):
-        raise CellsegError(
-            f"{results}: no results folder of cellseg: its run.json is missing or damaged."
-            " Give the output folder of a run."
-        ) from None
+    lines = [line for line in Results(results).read_run()["images"] if line["state"] == "done"]
     return {line["name"]: Results(results).at(Place.read(line)) for line in lines}
 
 
