@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from cellseg.models import MODELS, Overlap
-from cellseg.models.arithmetic import steady
 from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
 from cellseg.models.networks import build, stride_of
+from cellseg.models.owner import Found, Network, Owner
 from cellseg.models.proposals import Proposals
 from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import DetectorSettings
@@ -75,6 +76,8 @@ class Detector:
         self.zoom = zoom
         self.device = device
         self.precision = precision
+        compute = Network(self.network, device, precision)
+        self._found = Alone(compute) if device == "cpu" else Owner(compute)
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
         """Return the objects of each plane (C, H, W), best first.
@@ -117,33 +120,30 @@ class Detector:
             for first, length in zip(before, seen.shape[1:], strict=True)
         ]
         padded = np.pad(seen, [(0, 0), *pads])
-        image = torch.from_numpy(padded)[None].to(self.device, memory_format=torch.channels_last)
-        low = self.precision == "bfloat16"
-        with (
-            torch.inference_mode(),
-            steady(self.device),
-            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low),
-        ):
-            found = self.network(image)[0]
-        scores = calibrated(found["scores"].float().cpu().numpy(), self.calibration)
+        found = self._found(padded)
+        scores = calibrated(found.scores, self.calibration)
         keep = scores >= self.score
         kept = np.flatnonzero(keep).tolist()
-        # Masks lie over their boxes at any resolution: pasting them is the way back.
-        over = found.get("mask_boxes", found["boxes"]).float().cpu().numpy()[kept]
         corners = np.tile(before, 2)
         return Proposals.pasted(
-            (over[:, [1, 0, 3, 2]].astype(np.float64) - corners + 0.5) / self.zoom,
-            [_plain(found["masks"][index]) for index in kept],
+            (found.boxes[kept][:, [1, 0, 3, 2]].astype(np.float64) - corners + 0.5) / self.zoom,
+            [found.masks[index] for index in kept],
             scores[keep],
-            found["labels"].to(torch.uint8).cpu().numpy()[kept],
+            found.labels[keep],
             (height, width),
             self.overlap,
         )
 
 
-def _plain(mask: Tensor) -> NDArray[np.float32]:
-    """Return the probabilities (h, w) of a mask, with or without an axis of length 1 before."""
-    return np.asarray(mask.float().cpu().numpy().reshape(mask.shape[-2:]), np.float32)
+@dataclass(frozen=True)
+class Alone:
+    """Looks at one image at a time: on a CPU a batch gains nothing."""
+
+    compute: Network
+
+    def __call__(self, image: NDArray[np.float32]) -> Found:
+        """Return what is found in an image (C, H, W)."""
+        return self.compute([image])[0]
 
 
 def load(settings: DetectorSettings, device: str, precision: str) -> Detector:

@@ -24,6 +24,8 @@ CANONICAL_LEVEL = 2
 """A box 32 px across is cut from stride 4 = 2 ** 2, one twice as large a level further up, as in
 Lin et al., CVPR 2017, equation 1, with 32 px in place of ImageNet's 224 px at stride 16. A mask's
 14 samples across then lie about one position of their level apart."""
+PART = 1024
+"""Regions that a head sees at a time on a GPU."""
 BOX_SAMPLES = 7
 MASK_SAMPLES = 14
 
@@ -89,6 +91,20 @@ def region_pool(
     )
 
 
+def in_parts(regions: Tensor, training: bool) -> list[Tensor]:
+    """Return regions (N, ...) in parts for a head, of which its results are cut to N.
+
+    On a GPU each has `PART` regions, the last filled up with zeros: how its sums are done
+    depends on their number, and must not on what else is in the batch. Elsewhere all at once.
+    """
+    if training or not regions.is_cuda:
+        return [regions]
+    count = max(1, -(-len(regions) // PART))
+    filled = regions.new_zeros((count * PART, *regions.shape[1:]))
+    filled[: len(regions)] = regions
+    return list(torch.split(filled, PART))
+
+
 class Chunked(nn.Module):
     """A head that in evaluation works through `CHUNK` regions at a time.
 
@@ -103,8 +119,9 @@ class Chunked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the head returns."""
-        parts = [x] if self.training else list(torch.split(x, self.CHUNK))
-        return torch.cat([self.head(part) for part in parts or [x]])
+        if x.is_cuda or self.training:
+            return torch.cat([self.head(part) for part in in_parts(x, self.training)])[: len(x)]
+        return torch.cat([self.head(part) for part in torch.split(x, self.CHUNK) or [x]])
 
 
 class C4BoxHead(nn.Module):
@@ -186,7 +203,10 @@ class Regions(RoIHeads):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """Return class logits and box corrections of all regions, float32 at any precision."""
         pooled = self.box_roi_pool(features, boxes, shapes)
-        logits, regression = self.box_predictor(self.box_head(pooled))
+        parts = [
+            self.box_predictor(self.box_head(part)) for part in in_parts(pooled, self.training)
+        ]
+        logits, regression = (torch.cat(each)[: len(pooled)] for each in zip(*parts, strict=True))
         return logits.float(), regression.float()
 
     def _losses(
