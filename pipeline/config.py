@@ -15,6 +15,8 @@ from cellseg.pipeline.settings import Table, check, parse_value, read_toml
 __all__ = ["Config", "read_config"]
 
 DEFAULT_FILE = Path("config.toml")
+TILES_ON_GPU = 4
+"""Tiles that a worker has in hand where a GPU computes: about a batch."""
 BATCH = ("slurm", "pbs", "lsf", "sge")
 """Engines whose workers are jobs of a batch system."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -24,7 +26,7 @@ _VARIABLES = {
     "precision": "CELLSEG_PRECISION",
     "engine": "CELLSEG_ENGINE",
     "workers": "CELLSEG_WORKERS",
-    "worker_kind": "CELLSEG_WORKER_KIND",
+    "tiles_at_once": "CELLSEG_TILES_AT_ONCE",
     "threads": "CELLSEG_THREADS",
     "log": "CELLSEG_LOG",
 }
@@ -87,8 +89,8 @@ class Config(Frozen):
         | Annotated[str, Field(pattern=r"^cuda:\d+$", examples=["cuda:0"])]
     ) = Field(
         default="auto",
-        description='"auto" (the first GPU, or the CPU where there is none), "cpu", "cuda" or'
-        ' "cuda:N". A GPU that is asked for by name and missing is an error.',
+        description='"auto" (the GPUs, or the CPU where there are none), "cpu", "cuda" (the GPUs,'
+        ' workers in turn) or "cuda:N". A GPU that is asked for and missing is an error.',
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Arithmetic of the network; bfloat16 is faster and coarser."
@@ -102,12 +104,13 @@ class Config(Frozen):
         " of a dask scheduler, by its address or the JSON file that it writes.",
     )
     workers: int = Field(
-        default=1, ge=1, description="Workers that segment; of a scheduler, those that it has."
+        default=1, ge=1, description="Processes that segment; of a scheduler, those that it has."
     )
-    worker_kind: Literal["auto", "process", "thread"] = Field(
-        default="auto",
-        description="What a local worker is: a process with its own model, or a thread of this"
-        ' one; "auto": threads where a GPU computes, else processes.',
+    tiles_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tiles that a worker has in hand, in threads around its one model: some are"
+        " read and written while others are computed. Default: 4 on a GPU, 1 on a CPU.",
     )
     threads: int | None = Field(
         default=None,
@@ -121,8 +124,13 @@ class Config(Frozen):
     )
     cluster: Cluster = Field(default=Cluster(), description="What each job is.")
 
-    def torch_device(self) -> str:
-        """Return the torch device of this machine: ``cpu`` or ``cuda:N``.
+    def torch_device(self, worker: int = 0) -> str:
+        """Return the torch device of a worker of this machine: ``cpu`` or ``cuda:N``.
+
+        Parameters
+        ----------
+        worker : int
+            Its number; where no GPU is named they take them in turn.
 
         Raises
         ------
@@ -134,28 +142,31 @@ class Config(Frozen):
         import torch
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.device == "auto":
-            return "cuda:0" if count else "cpu"
-        index = int(self.device.partition(":")[2] or 0)
+        if self.device == "auto" and not count:
+            return "cpu"
+        _, _, named = self.device.partition(":")
+        index = int(named) if named else worker % max(count, 1)
         if index >= count:
             raise CellsegError(_missing(self.device, count, torch.version.cuda))
         return f"cuda:{index}"
 
-    def in_threads(self, *, neural: bool) -> bool:
-        """Whether local workers are threads of this process; `neural`: whether torch computes."""
-        if self.engine != "local" or self.worker_kind == "process":
-            return False
-        return self.worker_kind == "thread" or (neural and self.torch_device() != "cpu")
+    def in_hand(self, *, neural: bool) -> int:
+        """Return how many tiles a worker has in hand; `neural`: whether torch computes."""
+        if self.tiles_at_once is not None:
+            return self.tiles_at_once
+        on_gpu = neural and (self.cluster.gpus or self.torch_device() != "cpu")
+        return TILES_ON_GPU if on_gpu else 1
 
     def torch_threads(self) -> int:
-        """Return the torch threads of each worker."""
+        """Return the torch threads of each tile that is computed on a CPU."""
         if self.engine != "local" and self.threads is None:
             # A scheduler's worker has its own threads, each of which may segment a tile.
-            return self.cluster.cores if self.engine in BATCH else 1
+            cores = self.cluster.cores if self.engine in BATCH else 1
+            return max(1, cores // (self.tiles_at_once or 1))
         # Fewer than the machine has where a scheduler or container says so; not on macOS.
         allowed = getattr(os, "sched_getaffinity", None)
         cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-        return self.threads or max(1, cores // self.workers)
+        return self.threads or max(1, cores // (self.workers * (self.tiles_at_once or 1)))
 
 
 def _missing(device: str, count: int, cuda: str | None) -> str:

@@ -40,8 +40,16 @@ CLEARS = 120
 
 
 @contextmanager
-def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
+def connected(config: Config, tiles: int, logs: LogFiles | None = None) -> Iterator[Client]:
     """Give a client of the workers that a configuration asks for.
+
+    Parameters
+    ----------
+    config : Config
+    tiles : int
+        That each worker has in hand; a scheduler's own workers know themselves.
+    logs : LogFiles, optional
+        In whose folder jobs write theirs.
 
     Raises
     ------
@@ -53,20 +61,20 @@ def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
         # Where its port is taken, by another run perhaps, the page gets another one.
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         if config.engine == "local":
-            with _local(config) as cluster, Client(cluster) as client:
+            with _local(config, tiles) as cluster, Client(cluster) as client:
                 yield client
         elif config.engine in SUBMITS:
-            with _jobs(config, logs) as cluster, Client(cluster) as client:
+            with _jobs(config, tiles, logs) as cluster, Client(cluster) as client:
                 yield client
         else:
             with _scheduler(config.engine) as client:
                 yield client
 
 
-def _local(config: Config) -> LocalCluster:
+def _local(config: Config, tiles: int) -> LocalCluster:
     return LocalCluster(
         n_workers=config.workers,
-        threads_per_worker=1,
+        threads_per_worker=tiles,
         # The system knows better than a worker what memory there is.
         memory_limit=0,
         dashboard_address=f"127.0.0.1:{DASHBOARD}",
@@ -76,9 +84,9 @@ def _local(config: Config) -> LocalCluster:
 
 
 @contextmanager
-def _jobs(config: Config, logs: LogFiles | None) -> Iterator[Cluster]:
+def _jobs(config: Config, tiles: int, logs: LogFiles | None) -> Iterator[Cluster]:
     """Start jobs of a batch system; one that ends before the run does is started again."""
-    with _job_cluster(config, logs) as cluster:
+    with _job_cluster(config, tiles, logs) as cluster:
         try:
             cluster.scale(1)
             cluster.sync(cluster._correct_state)
@@ -95,7 +103,7 @@ def _jobs(config: Config, logs: LogFiles | None) -> Iterator[Cluster]:
         yield cluster
 
 
-def _job_cluster(config: Config, logs: LogFiles | None) -> Cluster:
+def _job_cluster(config: Config, tiles: int, logs: LogFiles | None) -> Cluster:
     engine, command = config.engine, SUBMITS[config.engine]
     try:
         import dask_jobqueue
@@ -109,13 +117,13 @@ def _job_cluster(config: Config, logs: LogFiles | None) -> Cluster:
             ' submitted, or set engine to "local".'
         )
     kind = getattr(dask_jobqueue, f"{engine.upper()}Cluster")
-    return kind(**job_options(config, logs))
+    return kind(**job_options(config, tiles, logs))
 
 
-def job_options(config: Config, logs: LogFiles | None) -> dict[str, Any]:
+def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, Any]:
     """Return what dask-jobqueue is to ask a batch system for."""
     about, engine = config.cluster, config.engine
-    worker = ["--nthreads", "1", "--memory-limit", "0", "--preload", PRELOAD]
+    worker = ["--nthreads", str(tiles), "--memory-limit", "0", "--preload", PRELOAD]
     if (seconds := about.walltime_seconds) is not None and seconds > 3 * CLEARS:
         worker += ["--lifetime", f"{seconds - CLEARS}s", "--lifetime-stagger", f"{CLEARS // 2}s"]
     options: dict[str, Any] = {

@@ -66,7 +66,7 @@ def started(
     Parameters
     ----------
     config : Config
-        ``engine``, ``workers``, ``worker_kind`` and ``[cluster]`` of it.
+        ``engine``, ``workers``, ``tiles_at_once`` and ``[cluster]`` of it.
     logs : LogFiles, optional
         Where workers write what they have to say.
     neural : bool
@@ -77,15 +77,14 @@ def started(
     CellsegError
         If it cannot be started.
     """
+    tiles = config.in_hand(neural=neural)
     if config.engine == "local" and config.workers == 1:
-        yield Here()
-    elif config.in_threads(neural=neural):
-        yield Threads(config.workers)
+        yield Here() if tiles == 1 else Threads(tiles)
     else:
         from cellseg.pipeline.dask_cluster import connected
         from cellseg.pipeline.flight import Flight
 
-        with connected(config, logs) as client:
+        with connected(config, tiles, logs) as client:
             yield Flight(client, logs)
 
 
@@ -112,18 +111,23 @@ class Here:
 
 @dataclass(frozen=True)
 class Threads:
-    """Threads of this process, which share one model."""
+    """Threads of this process, which share one model.
 
-    workers: int
+    Parameters
+    ----------
+    count : int
+    """
+
+    count: int
     dashboard: str | None = None
 
     def outcomes(self, tasks: deque[Task]) -> Iterator[Outcome[Task]]:
         """See `Engine`."""
         running: set[Future[Outcome[Task]]] = set()
-        pool = ThreadPoolExecutor(self.workers)
+        pool = ThreadPoolExecutor(self.count)
         try:
             while tasks or running:
-                while tasks and len(running) < self.workers and asked() is None:
+                while tasks and len(running) < self.count and asked() is None:
                     running.add(pool.submit(persist, tasks.popleft()))
                 if not running:
                     check()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.logs import LOG
+from cellseg.pipeline.worker import where
 
 __all__ = ["Answer", "Failure", "Outcome", "Task", "attempt", "persist"]
 
@@ -55,7 +54,7 @@ class Answer:
     Parameters
     ----------
     where : str
-        Host and process.
+        Host, process and GPU.
     seconds : float
         It took.
     result : object
@@ -83,7 +82,7 @@ def attempt(task: Callable[[], Any]) -> Answer:
     OSError
         If the disk is full or read-only.
     """
-    start, where = time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
+    start = time.perf_counter()
     result, failure, passes = None, None, False
     try:
         result = task()
@@ -97,7 +96,7 @@ def attempt(task: Callable[[], Any]) -> Answer:
         passes = True
     if failure is not None:
         LOG.info("%s failed: %s", task, failure.traceback or failure.reason)
-    return Answer(where, time.perf_counter() - start, result, failure, passes)
+    return Answer(where(), time.perf_counter() - start, result, failure, passes)
 
 
 def persist(task: Task) -> Outcome[Task]:

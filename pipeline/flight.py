@@ -177,7 +177,7 @@ class Flight:
             free = [w for w, room in self.rooms.items() if held[w] < room and w not in closed]
             if not free:
                 break
-            worker = min(free, key=lambda w: (w in troubled.avoid, held[w]))  # noqa: B023
+            worker = min(free, key=lambda w: (w in troubled.avoid, held[w]))
             if troubled.alone:
                 closed.add(worker)
                 if held[worker]:

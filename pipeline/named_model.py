@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cellseg.models import MODELS, Instances, Segmenter, load_model
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import DetectorSettings, ModelSettings
+from cellseg.pipeline import worker
 from cellseg.pipeline.config import Config, keep_freed_memory
 
 
@@ -24,7 +26,8 @@ class NamedModel:
 
     def loaded(self) -> Segmenter:
         """Return the model itself, at magnification 1."""
-        return _loaded(self)
+        with _LOADING:  # by the first of several threads
+            return _loaded(self)
 
     def at_zoom(self, zoom: float) -> Segmenter:
         """Return the model itself at a magnification; one without a diameter knows only 1."""
@@ -34,6 +37,9 @@ class NamedModel:
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
         """Return the objects of each plane; see `cellseg.models.Segmenter`."""
         return self.loaded().segment(planes)
+
+
+_LOADING = Lock()
 
 
 @lru_cache(maxsize=1)
@@ -48,4 +54,7 @@ def _loaded(model: NamedModel) -> Segmenter:
 
     torch.set_num_threads(model.config.torch_threads())
     keep_freed_memory()
-    return load_model(settings, model.config.torch_device(), model.config.precision)
+    device = model.config.torch_device(worker.number())
+    if device != "cpu":
+        worker.of_device(f"{device} {torch.cuda.get_device_name(device)}")
+    return load_model(settings, device, model.config.precision)

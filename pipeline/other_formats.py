@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,16 @@ class BioioSource:
         return found
 
 
+_READING = Lock()
+"""Not every reader behind bioio bears two threads."""
+
+
 @lru_cache(maxsize=HELD)
 def _plane(path: Path, identity: tuple[int, int], t: int, c: int, z: int) -> NDArray[Any]:
     """Return a plane (Y, X, samples)."""
-    lazy = _opened(path, identity).dask_data[t, c, z]
-    plane = np.asarray(lazy.compute(scheduler="synchronous"))
+    with _READING:
+        lazy = _opened(path, identity).dask_data[t, c, z]
+        plane = np.asarray(lazy.compute(scheduler="synchronous"))
     return plane.reshape(*plane.shape[:2], -1)
 
 

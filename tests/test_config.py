@@ -151,3 +151,32 @@ def test_the_cores_are_shared_out_and_never_none(monkeypatch: pytest.MonkeyPatch
     assert Config(workers=3).torch_threads() == 2
     assert Config(workers=20).torch_threads() == 1
     assert Config(workers=3, threads=7).torch_threads() == 7
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("auto", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda:1", ["cuda:1"] * 4),
+        ("cpu", ["cpu"] * 4),
+    ],
+)
+def test_workers_take_the_gpus_in_turn_where_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: list[str]
+) -> None:
+    gpus(monkeypatch, 3)
+    assert [Config(device=device).torch_device(worker) for worker in range(4)] == expected
+
+
+def test_a_worker_has_several_tiles_in_hand_where_a_gpu_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpus(monkeypatch, 1)
+    assert Config().in_hand(neural=True) == 4
+    assert Config().in_hand(neural=False) == 1
+    assert Config(device="cpu").in_hand(neural=True) == 1
+    assert Config(device="cpu", tiles_at_once=3).in_hand(neural=True) == 3
+    gpus(monkeypatch, 0)
+    assert Config(engine="slurm").in_hand(neural=True) == 1
+    assert Config(engine="slurm", cluster=Cluster(gpus=1)).in_hand(neural=True) == 4

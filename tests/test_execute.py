@@ -21,8 +21,8 @@ from cellseg.pipeline.stopping import Stopped, heeding
 from chores import Chore
 
 ONE = Config(device="cpu")
-TWO = Config(device="cpu", workers=2, worker_kind="process")
-THREADS = Config(device="cpu", workers=2, worker_kind="thread")
+TWO = Config(device="cpu", workers=2)
+THREADS = Config(device="cpu", tiles_at_once=2)
 
 
 def outcomes(
