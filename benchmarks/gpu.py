@@ -131,7 +131,7 @@ def measure(image: Path, mpx: float, way: str, device: str, folder: Path) -> dic
 def labels(output: Path) -> NDArray[np.uint32]:
     """Return the first 4096 x 4096 px of the labels of a run."""
     (store,) = output.glob("images/*/labels.zarr")
-    array = zarr.open_group(store, mode="r")["labels/cells/0"]
+    array = zarr.open_group(store, mode="r")["cells/0"]
     assert isinstance(array, zarr.Array)
     return np.asarray(array[..., :4096, :4096]).squeeze()
 
