@@ -96,10 +96,10 @@ def _jobs(config: Config, tiles: int, logs: LogFiles | None) -> Iterator[Cluster
                 f"[cluster]: {SUBMITS[config.engine]} refuses the job: {said}"
                 " Mend the keys of [cluster] in config.toml."
             ) from None
-        least = config.cluster.minimum or config.workers
-        cluster.adapt(
-            minimum=min(least, config.workers), maximum=config.workers, target_duration="100ms"
-        )
+        most = config.workers
+        least = min(config.cluster.minimum or most, most)
+        # That little work waits for each says nothing: no more is given out at a time.
+        cluster.adapt(minimum=least, maximum=most, target_duration="100ms")
         yield cluster
 
 

@@ -188,13 +188,11 @@ class Flight:
 
     def _send(self, tasks: list[Any], worker: str, troubled: Troubled[Any] | None = None) -> None:
         # As bytes, which the scheduler passes on without looking into them.
-        future = self.client.submit(
-            answer,
+        packed, where = (
             dumps((self.logs, tasks)),
-            pure=False,
-            workers=[worker],
-            allow_other_workers=True,
+            {"workers": [worker], "allow_other_workers": True},
         )
+        future = self.client.submit(answer, packed, pure=False, **where)
         self.sent[future.key] = Sent(tasks, worker, future, troubled)
         future.add_done_callback(self.landed.put)
 
