@@ -37,25 +37,23 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return digest(result.folder)
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("thread", 2), ("thread", 4), ("process", 4)])
+@pytest.mark.parametrize(("workers", "tiles"), [(1, 2), (1, 4), (4, 1), (2, 2)])
 def test_any_workers_write_the_same_bytes(
-    tmp_path: Path, expected: dict[str, str], kind: str, workers: int
+    tmp_path: Path, expected: dict[str, str], workers: int, tiles: int
 ) -> None:
-    config = Config.model_validate(
-        {"device": "cpu", "workers": workers, "worker_kind": kind, "threads": 1}
-    )
+    config = Config(device="cpu", workers=workers, tiles_at_once=tiles, threads=1)
     result = run(demo(tmp_path, "out"), config)
     assert not result.failed
     assert digest(result.folder) == expected
     places = {place for report in result.images for place in report.workers}
-    assert len(places) == (workers if kind == "process" else 1)
+    assert len(places) == workers
 
 
 def test_workers_killed_at_random_moments_cost_no_byte(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
     chance = random.Random(9)  # noqa: S311
-    config = Config(device="cpu", workers=2, threads=1, worker_kind="process")
+    config = Config(device="cpu", workers=2, threads=1)
     going = Run(plan(demo(tmp_path, "out"), config), config)
     killed, due = 0, time.monotonic()
     for step in going.steps():
