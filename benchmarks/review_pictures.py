@@ -111,7 +111,7 @@ def correction(viewer: Any, widget: ReviewWidget, path: Path) -> None:
         layer.contour = 2
     label = fused(widget)
     session.choose([label])
-    view.look_at(label)
+    view.camera.look_at(label)
     viewer.scene.camera.zoom *= 1.5
     found = session.box(label)
     assert found is not None

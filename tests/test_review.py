@@ -237,6 +237,37 @@ def test_the_queue_goes_by_keys_and_keeps_what_was_said(
     assert widget.session.chosen[0] not in (first, second)
 
 
+def test_the_queue_of_all_images_goes_from_field_to_field(
+    results: Path, make_napari_viewer: Viewers
+) -> None:
+    widget = show(make_napari_viewer(), results)
+    widget.queue.least.setValue(0)
+    assert widget.queue.scope.currentText() == "this image"
+    widget.queue.range_over("all images, one by one")
+    session = widget.session
+    count = len(pd.read_parquet(results / "cells.parquet"))
+    assert widget.queue.model.rowCount() == len(session.queue) == count
+    seen, here = [], session.entry.name
+    for _ in range(2 * len(session.cells)):
+        press(widget, "A" if seen else "N")
+        seen.append((session.entry.name, session.chosen[0]))
+        if session.entry.name != here:
+            break
+    assert [image for image, _ in seen] == [here] * (len(seen) - 1) + [session.entry.name]
+    assert len(seen) - 1 == len(pd.read_parquet(results / "cells.parquet").query("image == @here"))
+    assert widget.queue.bar.value() == len(seen) - 1
+    assert widget.viewer.layers["cells"].metadata["cellseg"]["image"] == session.entry.name
+    assert widget.queue.model.line(0).split()[0] == "✓"
+    press(widget, "Shift+N")
+    assert session.entry.name == here
+    again = show(make_napari_viewer(), results)
+    again.queue.least.setValue(0)
+    again.queue.range_over("all images, worst cells first")
+    assert again.queue.bar.value() == len(seen) - 1
+    press(again, "N")
+    assert (again.session.entry.name, again.session.chosen[0]) not in seen[:-1]
+
+
 def test_every_correction_shows_and_can_be_taken_back(
     results: Path, make_napari_viewer: Viewers
 ) -> None:

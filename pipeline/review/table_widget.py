@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.review.corrected_cells import STATE
+from cellseg.pipeline.review.filter_widget import FilterWidget
 from cellseg.pipeline.review.plot_widget import PlotWidget
 from cellseg.pipeline.review.rows import Rows
 from cellseg.pipeline.review.session import Session
@@ -119,21 +120,19 @@ class TableWidget(QWidget):  # type: ignore[misc]
         self.table.horizontalHeader().setDefaultSectionSize(82)
         self.table.selectionModel().selectionChanged.connect(self._selected)
         self.expression.setPlaceholderText("filter: area_px > 200 and score < 0.8")
-        self.expression.returnPressed.connect(self.refilter)
-        self.value.returnPressed.connect(self.refilter)
         self.value.setMaximumWidth(80)
         self.comparison.addItems(COMPARISONS)
         self.every.setEnabled(len(self.session.contents.entries) > 1)
         self.every.toggled.connect(self._reload)
-        row = QHBoxLayout()
-        for widget in (self.expression, self.column, self.comparison, self.value):
-            row.addWidget(widget, 3 if widget is self.expression else 0)
-        row.addWidget(self.every)
-        row.addWidget(self.count)
+        condition = self.expression, self.column, self.comparison, self.value
+        row = FilterWidget(self.refilter, *condition, wide=self.expression)
+        about = QHBoxLayout()
+        for widget in (row, self.every, self.count):
+            about.addWidget(widget, 1 if widget is row else 0)
         left = QWidget()
         column = QVBoxLayout(left)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(row)
+        column.addLayout(about)
         column.addWidget(self.table)
         split = QSplitter()
         split.addWidget(left)
@@ -207,7 +206,7 @@ class TableWidget(QWidget):  # type: ignore[misc]
             self.session.open(keys[0][0])
         image = self.session.entry.name
         self.session.choose(label for name, label in keys if name == image)
-        self.view.look_at(keys[0][1])
+        self.view.camera.look_at(keys[0][1])
         self._busy = False
 
     def _follow(self) -> None:
