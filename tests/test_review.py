@@ -247,7 +247,8 @@ def test_the_queue_of_all_images_goes_from_field_to_field(
     session = widget.session
     count = len(pd.read_parquet(results / "cells.parquet"))
     assert widget.queue.model.rowCount() == len(session.queue) == count
-    seen, here = [], session.entry.name
+    here = session.entry.name
+    seen: list[tuple[str, int]] = []
     for _ in range(2 * len(session.cells)):
         press(widget, "A" if seen else "N")
         seen.append((session.entry.name, session.chosen[0]))

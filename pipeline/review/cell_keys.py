@@ -60,4 +60,4 @@ class CellKeys:
 
     def of_image(self, image: str) -> NDArray[np.bool_]:
         """Return which rows are of an image."""
-        return self.codes == self._codes.get(image, -1)
+        return np.asarray(self.codes == self._codes.get(image, -1))

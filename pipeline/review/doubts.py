@@ -33,8 +33,8 @@ EDGE = 0.08
 """Of a cell that the image cuts: less than what the window shows at first."""
 OTHERWISE = 0.8
 """Doubt where another model sees other cells."""
-COLUMNS = ("image", "plate", "label", "area_px", "score", "seam", "overlap_px", "touches_edge")
-COLUMNS = (*COLUMNS, *SHAPE)
+CAST = ("area_px", "score", "seam", "overlap_px", "touches_edge", *SHAPE)
+COLUMNS = ("image", "plate", "label", *CAST)
 """Columns of the cell table that doubts are made of; those that are missing cast none."""
 Values = NDArray[np.float64]
 

@@ -54,7 +54,8 @@ class Marks:
         if len(frames) > MOST:
             frames = []
         tool = [*([_line(*line)] if line else []), *(_cross(*seed) for seed in seeds)]
-        self.layer.data = np.concatenate([np.zeros((0, 2, 2)), *frames, *tool])
+        with self.layer.events.thumbnail.blocker():  # it draws the whole list of layers anew
+            self.layer.data = np.concatenate([np.zeros((0, 2, 2)), *frames, *tool])
         counts = [sum(map(len, each)) for each in (frames, tool)]
         if counts[1] or self.coloured:
             self.layer.edge_color = [CHOSEN] * counts[0] + [TOOL] * counts[1] or CHOSEN

@@ -133,8 +133,8 @@ class Painting:
 
     def _corner(self, like: Any) -> NDArray[np.float64]:
         box = self.window[2]
-        shift: NDArray[np.float64] = np.asarray(like.translate[-2:])
-        return shift + np.array([box.y0, box.x0]) * np.asarray(like.scale[-2:])
+        corner: NDArray[np.float64] = np.array([box.y0, box.x0]) * np.asarray(like.scale[-2:])
+        return corner + np.asarray(like.translate[-2:])
 
     def _pixels(self, number: int) -> NDArray[np.uint32]:
         t, z, box = self.window
