@@ -25,7 +25,7 @@ from npe2 import PluginManager, PluginManifest  # noqa: E402 - not before it is 
 from npe2.manifest.utils import import_python_name  # noqa: E402
 
 from cellseg.pipeline import Config, read_workflow, run  # noqa: E402
-from cellseg.pipeline.review import label_arrays  # noqa: E402
+from cellseg.pipeline.review import label_arrays, painting  # noqa: E402
 from cellseg.pipeline.review.widget import ReviewWidget, show  # noqa: E402
 from cellseg.pipeline.tiles import Box  # noqa: E402
 from exact import Exact, Known  # noqa: E402
@@ -173,6 +173,50 @@ def test_a_slide_is_lazy_and_its_part_in_view_can_be_painted_on(
     widget.view.call("undo")
     assert new not in np.asarray(layer.data[0])
     assert new not in brush.data
+
+
+def test_the_brush_on_a_slide_follows_the_view_in_all_label_layers(
+    tmp_path: Path, make_napari_viewer: Viewers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_arrays, "IN_MEMORY", 1000)
+    monkeypatch.setattr(painting, "WINDOW_PX", 60)
+    truth = discs(5, (220, 230), 60)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "one.tif", np.full((220, 230), 9, np.uint16))
+    widget = show(make_napari_viewer(), ran(tmp_path, Known(truth)))
+    session, view, viewer = widget.session, widget.view, widget.viewer
+    table = by_label(widget)
+    above = int(table[table["layer"] == 2].index[-1])
+    session.choose([above])
+    view.camera.look_at(above)
+    view.call("window")
+    windows = view.painting.windows
+    assert [each.name for each in windows] == [f"{each.name} in view" for each in view.labels]
+    assert windows[0].bounding_box.visible
+    brush = viewer.layers.selection.active
+    assert brush is windows[1]
+    assert above in brush.data
+    viewer.scene.camera.center = (20, 30)
+    box = view.painting.window[2]
+    assert (box.y0, box.x0, box.y1, box.x1) == (0, 0, 50, 60)
+    for number, layer in enumerate(windows):
+        assert np.array_equal(layer.data, session.read(0, 0, box, number))
+        assert tuple(layer.translate) == (0, 0)
+    before = session.read(0, 0, box, 1)
+    other = int(before[before > 0][0])
+    session.choose([other])
+    brush.mode, brush.brush_size, brush.preserve_labels = "paint", 5, False
+    brush.paint([40, 50], other)
+    (edit,) = session.writable.surviving
+    assert other in edit.labels
+    assert 1 in {change.layer for change in edit.changes}
+    shown = [layer.data for layer in windows]
+    assert any(labels[40, 50] == other for labels in shown)
+    view.call("undo")
+    assert np.array_equal(session.read(0, 0, box, 1), before)
+    assert np.array_equal(windows[1].data, before)
+    viewer.layers.remove(windows[0])
+    assert view.painting.windows == []
 
 
 def labels_of(widget: ReviewWidget) -> NDArray[np.uint32]:

@@ -52,6 +52,7 @@ class Painting:
         session.put = self._put
         camera.camera.events.center.connect(self._follow)
         viewer.dims.events.current_step.connect(self._follow)
+        viewer.layers.events.removed.connect(self._removed)
 
     def start(self) -> None:
         """Forget the layers of the image before."""
@@ -63,6 +64,8 @@ class Painting:
         if self.session.labels.in_memory:
             layer.n_edit_dimensions = 2
             self._watch(layer)
+        else:
+            layer.editable = False
 
     def _watch(self, layer: Any) -> None:
         layer.preserve_labels = True
@@ -150,7 +153,9 @@ class Painting:
 
     def _follow(self, _event: Any = None) -> None:
         """Let the window follow the view, once that has moved far enough."""
-        box = self.camera.around(WINDOW_PX) if self.windows else None
+        if not self.windows or self.labels[0] not in self.viewer.layers:
+            return
+        box = self.camera.around(WINDOW_PX)
         if box is None:
             return
         t, z, before = self.window
@@ -158,6 +163,11 @@ class Painting:
         moved = max(moved, abs(box.y1 - before.y1), abs(box.x1 - before.x1))
         if (t, z) != self.camera.plane or moved > SLACK * WINDOW_PX:
             self._move((*self.camera.plane, box))
+
+    def _removed(self, event: Any) -> None:
+        """Forget a window of which a person has removed a layer."""
+        if event.value in self.windows:
+            self.windows, self.window = [], NOWHERE
 
     # Strokes.
 
