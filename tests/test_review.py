@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -462,6 +463,31 @@ def test_table_plot_and_layers_stay_in_step(results: Path, make_napari_viewer: V
     table.table.selectRow(2)
     assert session.entry.well == "B03"
     assert len(session.chosen) == 1
+
+
+def test_an_image_without_cells_is_opened_and_gets_its_first(
+    tmp_path: Path, make_napari_viewer: Viewers
+) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "empty.tif", np.zeros((60, 70), np.uint16))
+    (tmp_path / "in" / "broken.tif").write_bytes(b"no image")
+    with warnings.catch_warnings(action="ignore"):  # what tifffile says of the broken one
+        results = ran(tmp_path, Exact())
+    widget = show(make_napari_viewer(), results)
+    assert [entry.name for entry in widget.session.contents.entries] == ["empty"]
+    assert (len(widget.table.model.rows), len(widget.session.queue)) == (0, 0)
+    for name in ("next", "previous", "accept", "delete", "undo"):
+        widget.view.call(name)
+    widget.view.call("new")
+    brush = widget.view.labels[0]
+    brush.paint([20, 20], brush.selected_label)
+    brush.mode = "pan_zoom"
+    widget.session.choose([])
+    widget.table.table.selectRow(0)
+    assert widget.session.chosen == (1,)
+    assert widget.table.model.rows.key(0) == ("empty", 1)
+    widget.view.call("undo")
+    assert not drawn(widget).any()
 
 
 def test_without_napari_one_line_says_what_to_install(plate: Path) -> None:

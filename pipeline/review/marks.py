@@ -43,6 +43,7 @@ class Marks:
             edge_color=CHOSEN,
             edge_width=WIDTH_PX,
             vector_style="line",
+            opacity=1.0,
             **placed,
         )
 

@@ -82,7 +82,7 @@ class Opened:
             editor = Editor(self.contents.folder, entry.name, self.who)
             corrected = Corrected(editor)
         labels = LabelArrays.open(entry, corrected)
-        rows = CorrectedCells(self.contents.cells(entry))
+        rows = CorrectedCells(self.contents.cells(entry), entry.name)
         self.entry: Entry = entry
         self.editor: Editor | None = editor
         self.labels, self.rows = labels, rows

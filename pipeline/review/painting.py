@@ -128,7 +128,7 @@ class Painting:
         layer = self.viewer.add_labels(
             self._pixels(number), name=f"{like.name} in view", **settings
         )
-        layer.contour, layer.opacity = 2, like.opacity
+        layer.contour, layer.opacity = 2, 1.0
         layer.bounding_box.visible = number == 0
         layer.bounding_box.points = False
         self._watch(layer)

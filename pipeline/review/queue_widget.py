@@ -166,6 +166,8 @@ class QueueWidget(QWidget):  # type: ignore[misc]
         self.session.queue.filter(kinds, least, open_only=self.open_only.isChecked())
         self.model.endResetModel()
         self._shown = self.session.queue
+        for kind, box in self.kinds.items():
+            box.setEnabled(box.isChecked() or bool(self._shown.doubts.of_kinds([kind]).any()))
         self.refresh()
 
     def refresh(self) -> None:

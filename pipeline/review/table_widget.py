@@ -121,6 +121,7 @@ class TableWidget(QWidget):  # type: ignore[misc]
         self.table.selectionModel().selectionChanged.connect(self._selected)
         self.expression.setPlaceholderText("filter: area_px > 200 and score < 0.8")
         self.value.setMaximumWidth(80)
+        self.column.setMaximumWidth(130)
         self.comparison.addItems(COMPARISONS)
         self.every.setEnabled(len(self.session.contents.entries) > 1)
         self.every.toggled.connect(self._reload)
@@ -202,11 +203,7 @@ class TableWidget(QWidget):  # type: ignore[misc]
         if not keys:
             return
         self._busy = True
-        if keys[0][0] != self.session.entry.name:
-            self.session.open(keys[0][0])
-        image = self.session.entry.name
-        self.session.choose(label for name, label in keys if name == image)
-        self.view.camera.look_at(keys[0][1])
+        self.view.go_to(*keys)
         self._busy = False
 
     def _follow(self) -> None:
@@ -238,4 +235,4 @@ class TableWidget(QWidget):  # type: ignore[misc]
         here = (shown["image"] == self.session.entry.name).to_numpy() & np.asarray(inside)
         labels = shown["label"].to_numpy()[here].tolist()
         self.view.colour(dict.fromkeys((int(label) for label in labels), self.plot.COLOUR))
-        self.count.setText(f"{int(np.sum(inside))} of {len(shown)} cells selected in the plot")
+        self.count.setText(f"{int(np.sum(inside))} of {len(shown)} in the plot")

@@ -37,6 +37,9 @@ KEYS = {
 }
 """Each key, what it calls, and what that does. P, E and F stay napari's brush, eraser, bucket."""
 DIM = (0.45, 0.45, 0.45, 0.5)
+AREA = 0.6
+"""Opacity of areas."""
+OUTLINE_PX = 2
 OUTLINED_PX = 2048 * 2048
 """Of larger planes areas are shown at first: outlines take a while to draw."""
 
@@ -86,7 +89,7 @@ class View:
         self.marks = Marks(self.viewer, (height, width), self._placed(like, "marks"))
         self._bind(self.marks.layer)
         self.viewer.layers.selection.active = like
-        self.viewer.canvas.overlays.scale_bar.visible = self.session.labels.voxel is not None
+        self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()
 
     @property
@@ -117,7 +120,7 @@ class View:
         """Keep what is painted on a label layer."""
         self.own_colours[layer] = layer.colormap
         outlined = np.prod(self.session.labels.shape[2:]) <= OUTLINED_PX
-        layer.contour = 2 if outlined and self.session.labels.in_memory else 0
+        _outline(layer, OUTLINE_PX if outlined and self.session.labels.in_memory else 0)
         self.painting.add(layer)
 
     def _bind(self, layer: Any) -> None:
@@ -153,19 +156,23 @@ class View:
             return
         self._look_at(key)
 
-    def go_to(self, key: Key) -> None:
-        """Look at a cell, of another image too; a mistake is a line to read."""
+    def go_to(self, *keys: Key) -> None:
+        """Look at a cell, of another image too, and choose it with others of its image.
+
+        What cannot be opened is a line to read.
+        """
         try:
-            self._look_at(key)
+            self._look_at(*keys)
         except CellsegError as error:
             self.say(str(error))
 
-    def _look_at(self, key: Key) -> None:
-        if key[0] != self.session.entry.name:
-            self._open(key[0])
-        self.session.queue.go_to(key)
-        self.session.choose([key[1]])
-        self.camera.look_at(key[1])
+    def _look_at(self, *keys: Key) -> None:
+        image, label = keys[0]
+        if image != self.session.entry.name:
+            self._open(image)
+        self.session.queue.go_to(keys[0])
+        self.session.choose(other for name, other in keys if name == image)
+        self.camera.look_at(label)
 
     def _open(self, image: str) -> None:
         """Open the image of the next cell; one that cannot be opened leaves the queue."""
@@ -239,9 +246,9 @@ class View:
 
     def contours(self) -> None:
         """Show outlines in place of areas, or areas in place of outlines."""
-        thick = 0 if self.labels[0].contour else 2
+        thick = 0 if self.labels[0].contour else OUTLINE_PX
         for layer in self.labels:
-            layer.contour = thick
+            _outline(layer, thick)
 
     def window(self) -> None:
         """Open the part of a slide in view to the brush, as layers in memory."""
@@ -346,3 +353,9 @@ class View:
         self.points.shown = ~self.session.cells[STATE].isin(GONE).to_numpy()
         self._busy = False
         self._select_points()
+
+
+def _outline(layer: Any, thick: int) -> None:
+    """Show outlines of a thickness in px, or areas for 0: outlines in full colour."""
+    layer.contour = thick
+    layer.opacity = 1.0 if thick else AREA
