@@ -87,8 +87,7 @@ def main() -> None:
     corners = (50.0, high[0]), (float(cells["area_px"].max()), high[1])
     table.plot.selector.extents = (corners[0][0], corners[1][0], corners[0][1], corners[1][1])
     table.plot._rectangle(*(_Corner(*corner) for corner in corners))
-    for layer in view.labels:
-        layer.contour = 0
+    view.call("contours")
     window(viewer, folder / "review_table.png")
     table.plot._select(None)
     session.open(WITH_FUSED)
@@ -107,11 +106,9 @@ class _Corner:
 def correction(viewer: Any, widget: ReviewWidget, path: Path) -> None:
     """Take a cell before and after it is cut, side by side."""
     session, view = widget.session, widget.view
-    for layer in view.labels:
-        layer.contour = 2
     label = fused(widget)
     session.choose([label])
-    view.look_at(label)
+    view.camera.look_at(label)
     viewer.scene.camera.zoom *= 1.5
     found = session.box(label)
     assert found is not None

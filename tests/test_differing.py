@@ -11,7 +11,7 @@ import pyarrow as pa
 from cellseg.pipeline.differences import SCHEMA, Differences
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.review.differing import DIFFERS, with_differences
-from cellseg.pipeline.review.queue import doubts
+from cellseg.pipeline.review.doubts import doubts
 
 
 def cells() -> pd.DataFrame:
@@ -45,7 +45,7 @@ def test_each_difference_is_told_by_a_cell(tmp_path: Path) -> None:
         "was no cell before",
         "a cell 5 px from here is gone",
     ]
-    ranked = doubts(found)
+    ranked = doubts(found).ranked()
     assert set(ranked["label"][:5]) == {2, 3, 4, 5, 6}
     assert ranked["reason"].iloc[0] in found[DIFFERS].tolist()
     assert ranked["differs"].iloc[-1] == 0

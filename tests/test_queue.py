@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellseg.pipeline.review.queue import KINDS, Norms, Queue, doubts
+from cellseg.pipeline.review.doubts import KINDS, doubts
+from cellseg.pipeline.review.norms import Norms
+from cellseg.pipeline.review.queue import Queue
 
 
 def cells(count: int = 60, seed: int = 0, **columns: Any) -> pd.DataFrame:
@@ -38,7 +40,7 @@ def test_each_kind_of_doubt_is_found_and_said() -> None:
     frame.loc[3, "solidity"] = 0.6
     frame.loc[4, "overlap_px"] = 150
     frame.loc[5, "touches_edge"] = True
-    found = doubts(frame).set_index("label")
+    found = doubts(frame).ranked().set_index("label")
     for label, kind, said in (
         (1, "score", "score 0.40"),
         (2, "seam", "put together from pieces"),
@@ -58,21 +60,23 @@ def test_what_is_usual_is_learnt_plate_by_plate() -> None:
     small, large = cells(seed=1), cells(seed=2, plate="Q")
     large["area_px"] *= 10
     every = pd.concat([small, large], ignore_index=True)
-    assert (doubts(large, Norms.of(every))["size"] == 0).all()
-    assert (doubts(large.assign(plate="P"), Norms.of(every))["size"] > 0.5).all()
+    assert (doubts(large, Norms.of(every)).ranked()["size"] == 0).all()
+    moved = doubts(large.assign(plate="P"), Norms.of(every)).ranked()
+    assert (moved["size"] > 0.5).all()
 
 
 def test_columns_that_are_missing_and_no_cells_are_borne() -> None:
     few = cells()[["image", "plate", "label", "area_px"]]
     assert len(doubts(few)) == len(few)
     assert len(doubts(cells(0))) == 0
-    assert doubts(cells(3, plate=None, score=np.nan))["doubt"].notna().all()
+    assert doubts(cells(3, plate=None, score=np.nan)).ranked()["doubt"].notna().all()
 
 
 def test_the_queue_goes_on_to_what_is_open_and_back_to_anything() -> None:
     frame = cells()
     frame.loc[[3, 5, 7], "score"] = [0.2, 0.3, 0.4]
-    queue = Queue(doubts(frame), least=0.3)
+    queue = Queue(doubts(frame))
+    queue.filter(least=0.3)
     assert [label for _, label in queue.keys] == [4, 6, 8]
     assert queue.step() == ("one", 4)
     queue.mark(("one", 4), "accept")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,7 @@ from npe2 import PluginManager, PluginManifest  # noqa: E402 - not before it is 
 from npe2.manifest.utils import import_python_name  # noqa: E402
 
 from cellseg.pipeline import Config, read_workflow, run  # noqa: E402
-from cellseg.pipeline.review import label_arrays  # noqa: E402
+from cellseg.pipeline.review import label_arrays, painting  # noqa: E402
 from cellseg.pipeline.review.widget import ReviewWidget, show  # noqa: E402
 from cellseg.pipeline.tiles import Box  # noqa: E402
 from exact import Exact, Known  # noqa: E402
@@ -175,6 +176,50 @@ def test_a_slide_is_lazy_and_its_part_in_view_can_be_painted_on(
     assert new not in brush.data
 
 
+def test_the_brush_on_a_slide_follows_the_view_in_all_label_layers(
+    tmp_path: Path, make_napari_viewer: Viewers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_arrays, "IN_MEMORY", 1000)
+    monkeypatch.setattr(painting, "WINDOW_PX", 60)
+    truth = discs(5, (220, 230), 60)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "one.tif", np.full((220, 230), 9, np.uint16))
+    widget = show(make_napari_viewer(), ran(tmp_path, Known(truth)))
+    session, view, viewer = widget.session, widget.view, widget.viewer
+    table = by_label(widget)
+    above = int(table[table["layer"] == 2].index[-1])
+    session.choose([above])
+    view.camera.look_at(above)
+    view.call("window")
+    windows = view.painting.windows
+    assert [each.name for each in windows] == [f"{each.name} in view" for each in view.labels]
+    assert windows[0].bounding_box.visible
+    brush = viewer.layers.selection.active
+    assert brush is windows[1]
+    assert above in brush.data
+    viewer.scene.camera.center = (20, 30)
+    box = view.painting.window[2]
+    assert (box.y0, box.x0, box.y1, box.x1) == (0, 0, 50, 60)
+    for number, layer in enumerate(windows):
+        assert np.array_equal(layer.data, session.read(0, 0, box, number))
+        assert tuple(layer.translate) == (0, 0)
+    before = session.read(0, 0, box, 1)
+    other = int(before[before > 0][0])
+    session.choose([other])
+    brush.mode, brush.brush_size, brush.preserve_labels = "paint", 5, False
+    brush.paint([40, 50], other)
+    (edit,) = session.writable.surviving
+    assert other in edit.labels
+    assert 1 in {change.layer for change in edit.changes}
+    shown = [layer.data for layer in windows]
+    assert any(labels[40, 50] == other for labels in shown)
+    view.call("undo")
+    assert np.array_equal(session.read(0, 0, box, 1), before)
+    assert np.array_equal(windows[1].data, before)
+    viewer.layers.remove(windows[0])
+    assert view.painting.windows == []
+
+
 def labels_of(widget: ReviewWidget) -> NDArray[np.uint32]:
     """The labels on disk."""
     shape = widget.session.labels.shape
@@ -235,6 +280,38 @@ def test_the_queue_goes_by_keys_and_keeps_what_was_said(
     }
     press(widget, "N")
     assert widget.session.chosen[0] not in (first, second)
+
+
+def test_the_queue_of_all_images_goes_from_field_to_field(
+    results: Path, make_napari_viewer: Viewers
+) -> None:
+    widget = show(make_napari_viewer(), results)
+    widget.queue.least.setValue(0)
+    assert widget.queue.scope.currentText() == "this image"
+    widget.queue.range_over("all images, one by one")
+    session = widget.session
+    count = len(pd.read_parquet(results / "cells.parquet"))
+    assert widget.queue.model.rowCount() == len(session.queue) == count
+    here = session.entry.name
+    seen: list[tuple[str, int]] = []
+    for _ in range(2 * len(session.cells)):
+        press(widget, "A" if seen else "N")
+        seen.append((session.entry.name, session.chosen[0]))
+        if session.entry.name != here:
+            break
+    assert [image for image, _ in seen] == [here] * (len(seen) - 1) + [session.entry.name]
+    assert len(seen) - 1 == len(pd.read_parquet(results / "cells.parquet").query("image == @here"))
+    assert widget.queue.bar.value() == len(seen) - 1
+    assert widget.viewer.layers["cells"].metadata["cellseg"]["image"] == session.entry.name
+    assert widget.queue.model.line(0).split()[0] == "✓"
+    press(widget, "Shift+N")
+    assert session.entry.name == here
+    again = show(make_napari_viewer(), results)
+    again.queue.least.setValue(0)
+    again.queue.range_over("all images, worst cells first")
+    assert again.queue.bar.value() == len(seen) - 1
+    press(again, "N")
+    assert (again.session.entry.name, again.session.chosen[0]) not in seen[:-1]
 
 
 def test_every_correction_shows_and_can_be_taken_back(
@@ -386,6 +463,31 @@ def test_table_plot_and_layers_stay_in_step(results: Path, make_napari_viewer: V
     table.table.selectRow(2)
     assert session.entry.well == "B03"
     assert len(session.chosen) == 1
+
+
+def test_an_image_without_cells_is_opened_and_gets_its_first(
+    tmp_path: Path, make_napari_viewer: Viewers
+) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "empty.tif", np.zeros((60, 70), np.uint16))
+    (tmp_path / "in" / "broken.tif").write_bytes(b"no image")
+    with warnings.catch_warnings(action="ignore"):  # what tifffile says of the broken one
+        results = ran(tmp_path, Exact())
+    widget = show(make_napari_viewer(), results)
+    assert [entry.name for entry in widget.session.contents.entries] == ["empty"]
+    assert (len(widget.table.model.rows), len(widget.session.queue)) == (0, 0)
+    for name in ("next", "previous", "accept", "delete", "undo"):
+        widget.view.call(name)
+    widget.view.call("new")
+    brush = widget.view.labels[0]
+    brush.paint([20, 20], brush.selected_label)
+    brush.mode = "pan_zoom"
+    widget.session.choose([])
+    widget.table.table.selectRow(0)
+    assert widget.session.chosen == (1,)
+    assert widget.table.model.rows.key(0) == ("empty", 1)
+    widget.view.call("undo")
+    assert not drawn(widget).any()
 
 
 def test_without_napari_one_line_says_what_to_install(plate: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,29 @@ def test_cells_are_drawn_and_saved_as_a_pair(
     widget.save_button.click()
     assert widget.said.text().startswith("1 cells of my image saved")
     assert TrainingSet(tmp_path / "set").names() == ["my_image"]
+
+
+AFTER_A_WINDOW = """
+import sys, napari
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer()
+layer = viewer.add_image(__import__("numpy").eye(64))
+QApplication.processEvents()
+viewer.screenshot(flash=False)
+assert "triton" not in sys.modules
+from cellseg.pipeline.review.segment_widget import SegmentWidget
+widget = SegmentWidget(viewer)
+widget.segment()
+while widget.looked is None:
+    assert not widget.said.text(), widget.said.text()
+    QApplication.processEvents()
+viewer.screenshot(flash=False)
+viewer.close()
+assert "torch" in sys.modules
+assert sys.modules["triton"] is None
+"""
+
+
+def test_a_network_runs_in_a_window_that_napari_opened_and_drew() -> None:
+    found = subprocess.run([sys.executable, "-c", AFTER_A_WINDOW], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr

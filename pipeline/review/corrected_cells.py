@@ -32,10 +32,12 @@ class CorrectedCells:
     ----------
     measured : DataFrame
         As it is on disk.
+    image : str
+        Name of the image.
     """
 
-    def __init__(self, measured: pd.DataFrame) -> None:
-        self.measured = measured
+    def __init__(self, measured: pd.DataFrame, image: str) -> None:
+        self.measured, self.image = measured, image
         self.table = measured.assign(**{STATE: ""})
         labels = self.table["label"].tolist()
         self._rows = {label: row for row, label in enumerate(labels)}
@@ -82,8 +84,9 @@ class CorrectedCells:
         """Add rows for new cells."""
         if not labels:
             return
-        image = self.measured["image"].iloc[0] if len(self.measured) else ""
-        rows = pd.DataFrame({"image": image, "label": labels}).reindex(columns=self.table.columns)
+        rows = pd.DataFrame({"image": self.image, "label": labels}).reindex(
+            columns=self.table.columns
+        )
         first = len(self.table)
         self.table = pd.concat([self.table, _typed(rows, self.table)], ignore_index=True)
         self._rows |= {label: first + n for n, label in enumerate(labels)}

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellseg.pipeline.results import Results
+from cellseg.pipeline.review.cell_keys import CellKeys
 
 __all__ = ["DIFFERS", "with_differences"]
 
@@ -38,16 +39,17 @@ def with_differences(cells: pd.DataFrame, results: Path) -> pd.DataFrame:
     path = Results(results).differences_path
     if not path.is_file():
         return cells
-    table = pd.read_parquet(path)
-    table = table[table["image"].isin(cells["image"].unique())]
-    words = [""] * len(cells)
-    keys = zip(cells["image"], cells["label"], strict=True)
-    rows = {(image, int(label)): row for row, (image, label) in enumerate(keys)}
-    for each in table[table["kind"] != "only_a"].to_dict("records"):
-        others = str(each["others"] or "").split() if each["kind"] == "split" else []
-        for label in (int(each["label_b"]), *map(int, others)):
-            if (row := rows.get((each["image"], label))) is not None:
-                words[row] = WORDS[each["kind"]]
+    table, keys = pd.read_parquet(path), CellKeys(cells)
+    table = table[table["image"].isin(keys.images)]
+    words = np.full(len(cells), "", object)
+    there = table[table["kind"] != "only_a"]
+    for image, kind, label, others in zip(
+        there["image"], there["kind"], there["label_b"], there["others"], strict=True
+    ):
+        pieces = str(others or "").split() if kind == "split" else []
+        labels = [int(label), *map(int, pieces)]
+        rows = keys.rows([image] * len(labels), labels)
+        words[rows[rows >= 0]] = WORDS[kind]
     for row, far in _nearest(cells, table[table["kind"] == "only_a"]):
         said = f"a cell {far:.0f} px from here is gone"
         words[row] = f"{words[row]}, {said}" if words[row] else said
@@ -60,7 +62,7 @@ def _nearest(cells: pd.DataFrame, lost: pd.DataFrame) -> list[tuple[int, float]]
 
     found: list[tuple[int, float]] = []
     planes = ["image", "t", "z"]
-    there = cells.groupby(planes).indices
+    there = cells.groupby(planes, observed=True).indices
     for plane, chosen in lost.groupby(planes).indices.items():
         if (near := there.get(plane)) is None:
             continue

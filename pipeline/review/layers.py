@@ -256,15 +256,16 @@ def _limits(image: Image) -> list[tuple[float, float]]:
 def _label_layers(labels: LabelArrays, scale: Scale) -> list[LayerData]:
     layers = []
     for number, (name, levels) in enumerate(zip(labels.names, labels.arrays, strict=True)):
+        several = len(levels) > 1
         settings = {
             "name": name,
             "scale": scale.labels,
             "translate": scale.shift,
-            "multiscale": not labels.in_memory,
+            "multiscale": several,
             "opacity": 0.7,
             "about": {"kind": "labels", "layer": number},
         }
-        layers.append((levels[0] if labels.in_memory else levels, settings, "labels"))
+        layers.append((levels if several else levels[0], settings, "labels"))
     return layers
 
 

@@ -73,12 +73,14 @@ class PlotWidget(QWidget):  # type: ignore[misc]
         """Plot the rows of a table."""
         self.frame = frame
         x, y = str(self.across.currentText()), str(self.up.currentText())
-        if frame is None or x not in frame:
-            return
         self.axes.clear()
         self._style(x, y)
+        if frame is None or x not in frame:  # no cells, and so no numbers
+            self.selector = None
+            self.canvas.draw_idle()
+            return
         values = _numbers(frame, x)
-        shown = {"facecolor": self.COLOUR, "alpha": 0.35}
+        shown = {"facecolor": self.COLOUR, "alpha": 0.25}
         if y == COUNT:
             known = values[np.isfinite(values)]
             if len(known):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QListWidget,
+    QListView,
     QProgressBar,
     QPushButton,
     QSlider,
@@ -18,21 +19,64 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from cellseg.pipeline.review.queue import KINDS
+from cellseg.models.errors import CellsegError
+from cellseg.pipeline.review.doubts import KINDS
+from cellseg.pipeline.review.filter_widget import FilterWidget
+from cellseg.pipeline.review.opened import Scope
 from cellseg.pipeline.review.session import Session
 from cellseg.pipeline.review.view import View
 
-__all__ = ["QueueWidget"]
+__all__ = ["QueueModel", "QueueWidget"]
 
-LISTED = 500
-"""As many of the queue are listed at a time."""
 LEAST = 0.1
 """Doubt from which cells are shown at first."""
-MARKS = {"accept": "✓", "reject": "✗"}
+MARKS = {"accept": "✓", "reject": "✗", "gone": "·"}
+SCOPES: dict[str, Scope] = {
+    "this image": "this image",
+    "all images, one by one": "image by image",
+    "all images, worst cells first": "worst first",
+}
+"""What the queue runs over, in the words of the window."""
+
+
+class QueueModel(QAbstractListModel):  # type: ignore[misc]
+    """The queue as Qt asks for it: the lines in view alone.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def rowCount(self, _parent: Any = None) -> int:  # noqa: N802 - Qt's name
+        """Return how many cells are shown."""
+        return len(self.session.queue)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return the line of a cell."""
+        if role == Qt.ItemDataRole.DisplayRole and index.isValid():
+            return self.line(index.row())
+        return None
+
+    def line(self, place: int) -> str:
+        """Return what is said of the cell in a place."""
+        queue = self.session.queue
+        image, label = key = queue[place]
+        mark = MARKS.get(queue.verdicts.get(key, ""), "   ")
+        where = "" if self.session.scope == "this image" else f"{self._short(image)}  "
+        return f"{mark}  {where}{label}:  {queue.reason(key)}"
+
+    def _short(self, image: str) -> str:
+        entry = self.session.contents[image]
+        field = f" field {entry.site}" if entry.site else ""
+        return f"{entry.well}{field}" if entry.well else image
 
 
 class QueueWidget(QWidget):  # type: ignore[misc]
-    """The queue of one image.
+    """The queue of one image, or of all.
 
     Parameters
     ----------
@@ -44,11 +88,12 @@ class QueueWidget(QWidget):  # type: ignore[misc]
         super().__init__()
         self.session, self.view = session, view
         self.about, self.reason = QLabel(), QLabel()
-        self.bar, self.list = QProgressBar(), QListWidget()
-        self.kinds = {kind: QCheckBox(text) for kind, text in KINDS.items()}
+        self.bar, self.list, self.model = QProgressBar(), QListView(), QueueModel(session)
+        self.kinds = {kind: QCheckBox(each.name) for kind, each in KINDS.items()}
         self.least, self.open_only = QSlider(Qt.Orientation.Horizontal), QCheckBox("open ones only")
+        self.scope = QComboBox()
         self._build()
-        session.opening.append(self.refilter)
+        session.opening.append(self._opened)
         session.changing.append(lambda _repaints: self.refresh())
         session.choosing.append(self._follow)
         self.refilter()
@@ -56,21 +101,21 @@ class QueueWidget(QWidget):  # type: ignore[misc]
     def _build(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
+        self.scope.addItems(list(SCOPES))
+        self.scope.setEnabled(len(self.session.contents.entries) > 1)
+        self.scope.activated.connect(lambda _number: self.range_over(self.scope.currentText()))
+        layout.addWidget(self.scope)
         boxes = QGridLayout()
         for number, (kind, box) in enumerate(self.kinds.items()):
-            box.setToolTip(f"show cells with: {KINDS[kind]}")
+            box.setToolTip(f"show cells with: {KINDS[kind].name}")
             boxes.addWidget(box, number // 3, number % 3)
             box.toggled.connect(self.refilter)
         layout.addLayout(boxes)
-        row = QHBoxLayout()
         self.least.setRange(0, 100)
         self.least.setValue(int(100 * LEAST))
         self.least.setToolTip("least doubt")
-        self.least.valueChanged.connect(self.refilter)
-        self.open_only.toggled.connect(self.refilter)
-        for widget in (QLabel("least doubt"), self.least, self.open_only):
-            row.addWidget(widget)
-        layout.addLayout(row)
+        controls = QLabel("least doubt"), self.least, self.open_only
+        layout.addWidget(FilterWidget(self.refilter, *controls, wide=self.least))
         self.about.setStyleSheet("font-size: 14pt; font-weight: bold")
         self.reason.setWordWrap(True)
         self.reason.setMinimumHeight(34)
@@ -79,7 +124,9 @@ class QueueWidget(QWidget):  # type: ignore[misc]
         layout.addLayout(self._buttons())
         layout.addWidget(self.bar)
         layout.addWidget(self.list, 1)
-        self.list.itemClicked.connect(self._clicked)
+        self.list.setModel(self.model)
+        self.list.setUniformItemSizes(True)
+        self.list.clicked.connect(lambda index: self.view.go_to(self.session.queue[index.row()]))
 
     def _buttons(self) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -94,22 +141,34 @@ class QueueWidget(QWidget):  # type: ignore[misc]
             row.addWidget(button)
         return row
 
+    def range_over(self, scope: str) -> None:
+        """Let the queue run over what one of `SCOPES` says."""
+        try:
+            self.session.range_over(SCOPES[scope])
+        except CellsegError as error:
+            self.view.say(str(error))
+        before = self.session.scope
+        self.scope.setCurrentText(next(text for text, each in SCOPES.items() if each == before))
+        self.refilter()
+
+    def _opened(self) -> None:
+        """Show the queue of another image; one of all images goes on."""
+        if self.session.queue is self._shown:
+            self.refresh()
+        else:
+            self.refilter()
+
     def refilter(self, *_changed: Any) -> None:
         """Show what the filters leave."""
         kinds = [kind for kind, box in self.kinds.items() if box.isChecked()]
         least = self.least.value() / 100
+        self.model.beginResetModel()
         self.session.queue.filter(kinds, least, open_only=self.open_only.isChecked())
-        queue = self.session.queue
-        self.list.clear()
-        self.list.addItems([self._line(*key) for key in queue.keys[:LISTED]])
-        if len(queue) > LISTED:
-            self.list.addItem(f"and {len(queue) - LISTED} more")
+        self.model.endResetModel()
+        self._shown = self.session.queue
+        for kind, box in self.kinds.items():
+            box.setEnabled(box.isChecked() or bool(self._shown.doubts.of_kinds([kind]).any()))
         self.refresh()
-
-    def _line(self, image: str, label: int) -> str:
-        queue = self.session.queue
-        mark = MARKS.get(queue.verdicts.get((image, label), ""), "  ")
-        return f"{mark}  {label}:  {queue.reason((image, label))}"
 
     def refresh(self) -> None:
         """Show the verdicts, and how far the review is."""
@@ -117,10 +176,7 @@ class QueueWidget(QWidget):  # type: ignore[misc]
         self.bar.setRange(0, max(len(queue), 1))
         self.bar.setValue(queue.done)
         self.bar.setFormat(f"{queue.done} of {len(queue)} reviewed")
-        for label in self.session.chosen:
-            row = queue.rows.get((self.session.entry.name, label))
-            if row is not None and row < min(LISTED, self.list.count()):
-                self.list.item(row).setText(self._line(self.session.entry.name, label))
+        self.list.viewport().update()
         self._follow()
 
     def _follow(self) -> None:
@@ -136,14 +192,5 @@ class QueueWidget(QWidget):  # type: ignore[misc]
         state = "" if row is None else str(row["review"])
         self.about.setText(f"cell {chosen[0]}" + (f"  ({state})" if state else ""))
         self.reason.setText(queue.reason(key))
-        if 0 <= queue.place < min(LISTED, self.list.count()):
-            self.list.setCurrentRow(queue.place)
-
-    def _clicked(self, _item: Any) -> None:
-        row = self.list.currentRow()
-        queue = self.session.queue
-        if row < min(LISTED, len(queue)):
-            label = queue.keys[row][1]
-            queue.go_to(queue.keys[row])
-            self.session.choose([label])
-            self.view.look_at(label)
+        if queue.place is not None:
+            self.list.setCurrentIndex(self.model.index(queue.place))

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
+from cellseg.pipeline.review.cell_keys import CellKeys
 
 __all__ = ["Rows"]
 
@@ -30,7 +31,7 @@ class Rows:
         self.frame = frame.reset_index(drop=True)
         self.columns = [str(name) for name in self.frame]
         self._cache: dict[int, NDArray[np.object_] | NDArray[np.generic]] = {}
-        self._index: dict[tuple[str, int], int] | None = None
+        self._keys: CellKeys | None = None
         self._places: NDArray[np.intp] | None = None
         self._arrange()
 
@@ -110,10 +111,9 @@ class Rows:
 
     def place(self, image: str, label: int) -> int | None:
         """Return where a cell is shown; None if it is not."""
-        if self._index is None:
-            names, labels = self.frame["image"].tolist(), self.frame["label"].tolist()
-            self._index = {key: n for n, key in enumerate(zip(names, labels, strict=True))}
-        row = self._index.get((image, label))
+        if self._keys is None:
+            self._keys = CellKeys(self.frame)
+        row = self._keys.row(image, label)
         if row is None:
             return None
         if self._places is None:

@@ -6,7 +6,6 @@ a least area is tried in milliseconds; then the settings are written as a workfl
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +163,6 @@ def look(view: View, workflow: Workflow, config: Config | None = None) -> Look:
     if isinstance(model, FitsImage):
         model = model.fit_image([normalisation.apply(part) for part in sample])
     return Look(_proposals(model, plane, window), window, diameter)
-
-
-def spare_triton() -> None:
-    """Keep torch from loading triton, which cellseg never uses, in the process of a viewer.
-
-    It brings an LLVM of its own, and beside that of Mesa's OpenGL loading it ends the process.
-    """
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 
 def _lenient(settings: ModelSettings) -> ModelSettings:

@@ -36,9 +36,9 @@ from cellseg.pipeline.review.segment_here import (
     chosen,
     look,
     shipped_weights,
-    spare_triton,
     write_workflow,
 )
+from cellseg.pipeline.review.without_triton import spare_triton
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.workflow import Output, Workflow
 

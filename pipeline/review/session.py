@@ -1,4 +1,4 @@
-"""A review at work: one image of a results folder, its cells, what is chosen, what was corrected.
+"""A review at work: what is done to the cells of the image that is open, and who is told of it.
 
 All that the windows do to data they do here; it needs neither Qt nor napari.
 """
@@ -6,19 +6,15 @@ All that the windows do to data they do here; it needs neither Qt nor napari.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.review.contents import Contents, Entry
-from cellseg.pipeline.review.corrected_cells import STATE, CorrectedCells
+from cellseg.pipeline.review.contents import Contents
 from cellseg.pipeline.review.label_arrays import Corrected, LabelArrays
-from cellseg.pipeline.review.layers import LayerData, layers_of, points_of
-from cellseg.pipeline.review.queue import NEEDED, Norms, Queue, doubts
+from cellseg.pipeline.review.opened import Opened
 from cellseg.pipeline.tiles import Box
 
 if TYPE_CHECKING:
@@ -26,163 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Repaint", "Session"]
 
-ALL_CELLS = 1_000_000
-"""Up to so many cells those of all images tell what is usual; beyond, those of the image alone."""
 Repaint = tuple[int, int, int, Box]
 """Layer, t, z and window of labels that have changed."""
 
 
-class Session:
-    """One image under review.
-
-    Parameters
-    ----------
-    contents : Contents
-    image : str, optional
-        Name of the image; by default the first one.
-    who : str, optional
-        Whose corrections these are; by default the user of this machine.
-
-    Raises
-    ------
-    CellsegError
-        If there is no such image, or its labels or table are missing.
-    """
+class Session(Opened):
+    """One image under review: see `cellseg.pipeline.review.opened.Opened`."""
 
     def __init__(
         self, contents: Contents, image: str | None = None, who: str | None = None
     ) -> None:
-        self.contents, self.who = contents, who
-        self.chosen: tuple[int, ...] = ()
-        self.choosing: list[Callable[[], None]] = []
         self.changing: list[Callable[[list[Repaint]], None]] = []
-        self.opening: list[Callable[[], None]] = []
         self.put = self._put
         self.applying = False
-        self._norms: Norms | None = None
-        self.open(image if image is not None else contents.entries[0].name)
-
-    @classmethod
-    def of(cls, path: Path, image: str | None = None) -> Session:
-        """Return the review of a path; see `Contents.read`."""
-        return cls(Contents.read(path), image)
-
-    def open(self, image: str) -> None:
-        """Take another image."""
-        entry = self.contents[image]
-        self.entry: Entry = entry
-        self.editor: Editor | None = None
-        corrected = None
-        if self.contents.editable:
-            from cellseg.pipeline.review.edits import Editor
-
-            self.editor = Editor(self.contents.folder, entry.name, self.who)
-            corrected = Corrected(self.editor)
-        self.labels = LabelArrays.open(entry, corrected)
-        self.rows = CorrectedCells(self.contents.cells(entry))
-        self.queue = Queue(doubts(self.measured, self.norms), self._verdicts())
-        self.chosen = ()
-        if self.editor is not None:
-            touched = (label for edit in self.editor.log for label in edit.labels)
-            self.rows.note(touched, self.editor)
-        for told in self.opening:
-            told()
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        """The table of the image, as corrected; a row of it stays where it is."""
-        return self.rows.table
-
-    @property
-    def measured(self) -> pd.DataFrame:
-        """The table of the image, as it is on disk."""
-        return self.rows.measured
-
-    def reread(self) -> None:
-        """Take the image at hand again, as it is on disk now; what is usual is learnt anew."""
-        self._norms = None
-        self.contents = Contents.read(self.contents.folder)
-        self.open(self.entry.name)
-
-    def all_cells(self) -> pd.DataFrame:
-        """Return the cells of all images: those of the one at hand as corrected."""
-        every = self.contents.cells()
-        others = every[every["image"] != self.entry.name].assign(**{STATE: ""})
-        return pd.concat([self.cells, others], ignore_index=True)
-
-    def layers(self) -> list[LayerData]:
-        """Return the layers of the image, as it is now."""
-        return layers_of(self.contents, self.entry, self.labels, self.cells)
-
-    @property
-    def norms(self) -> Norms:
-        """What is usual on each plate, learnt once."""
-        if self._norms is None:
-            self._norms = self._learn()
-        return self._norms
-
-    def _learn(self) -> Norms:
-        several = len(self.contents.entries) > 1
-        if several and sum(e.cells for e in self.contents.entries) <= ALL_CELLS:
-            try:
-                every = self.contents.cells()
-                return Norms.of(every[[name for name in NEEDED if name in every]])
-            except CellsegError:  # the table of all images is missing: the image's own will do
-                pass
-        return Norms.of(self.measured)
-
-    def _verdicts(self) -> dict[tuple[str, int], str]:
-        if self.editor is None:
-            return {}
-        found = self.editor.reviewed
-        return {(self.entry.name, label): verdict for label, verdict in found.items()}
-
-    # What is chosen.
-
-    def choose(self, labels: Iterable[int], *, more: bool = False) -> None:
-        """Choose cells; with `more` beside those that are chosen, where one chosen twice goes."""
-        wanted = [int(label) for label in labels]
-        if more:
-            kept = [label for label in self.chosen if label not in wanted]
-            wanted = kept + [label for label in wanted if label not in self.chosen]
-        if tuple(wanted) == self.chosen:
-            return
-        self.chosen = tuple(wanted)
-        for told in self.choosing:
-            told()
-
-    def row(self, label: int) -> pd.Series | None:
-        """Return the row of a cell, as corrected; None if there is no such cell."""
-        row = self.rows.place(label)
-        return None if row is None else self.cells.iloc[row]
-
-    def places(self) -> NDArray[np.float64]:
-        """Return the centres of all `cells`, as their points have them."""
-        return points_of(self.cells, self.labels.axes)
-
-    def box(self, label: int) -> tuple[int, int, Box] | None:
-        """Return t, z and box of a cell; None if there is no such cell."""
-        return self.rows.box(label)
-
-    def label_at(self, t: int, z: int, y: float, x: float) -> int:
-        """Return the cell at a pixel, of the topmost label image that has one; 0 for none."""
-        *_, height, width = self.labels.shape
-        row, column = round(y), round(x)
-        if not (0 <= row < height and 0 <= column < width):
-            return 0
-        box = Box(row, column, row + 1, column + 1)
-        for layer in reversed(range(len(self.labels.names))):
-            if found := int(self.read(t, z, box, layer)[0, 0]):
-                return found
-        return 0
-
-    def read(self, t: int, z: int, box: Box, layer: int) -> NDArray[np.uint32]:
-        """Return the labels of a window, as corrected."""
-        if self.editor is not None:
-            return self.editor.labels(t, z, box, layer)
-        return self.entry.results.labels.read(t, z, box, layer=layer)
-
-    # What is corrected.
+        super().__init__(contents, image, who)
 
     @property
     def writable(self) -> Editor:
@@ -331,10 +184,3 @@ class Session:
         """Write labels into those that are in memory."""
         layer, t, z, box = where
         self.plane(layer, t, z)[box.slices] = labels
-
-    def plane(self, layer: int, t: int, z: int) -> NDArray[np.uint32]:
-        """Return a plane (Y, X) of labels that are in memory, to be painted on."""
-        array = self.labels.arrays[layer][0]
-        lead = [n for axis, n in zip("tz", (t, z), strict=True) if axis in self.labels.axes]
-        plane: NDArray[np.uint32] = array[tuple(lead)]
-        return plane

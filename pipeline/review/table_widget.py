@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.review.corrected_cells import STATE
+from cellseg.pipeline.review.filter_widget import FilterWidget
 from cellseg.pipeline.review.plot_widget import PlotWidget
 from cellseg.pipeline.review.rows import Rows
 from cellseg.pipeline.review.session import Session
@@ -119,21 +120,20 @@ class TableWidget(QWidget):  # type: ignore[misc]
         self.table.horizontalHeader().setDefaultSectionSize(82)
         self.table.selectionModel().selectionChanged.connect(self._selected)
         self.expression.setPlaceholderText("filter: area_px > 200 and score < 0.8")
-        self.expression.returnPressed.connect(self.refilter)
-        self.value.returnPressed.connect(self.refilter)
         self.value.setMaximumWidth(80)
+        self.column.setMaximumWidth(130)
         self.comparison.addItems(COMPARISONS)
         self.every.setEnabled(len(self.session.contents.entries) > 1)
         self.every.toggled.connect(self._reload)
-        row = QHBoxLayout()
-        for widget in (self.expression, self.column, self.comparison, self.value):
-            row.addWidget(widget, 3 if widget is self.expression else 0)
-        row.addWidget(self.every)
-        row.addWidget(self.count)
+        condition = self.expression, self.column, self.comparison, self.value
+        row = FilterWidget(self.refilter, *condition, wide=self.expression)
+        about = QHBoxLayout()
+        for widget in (row, self.every, self.count):
+            about.addWidget(widget, 1 if widget is row else 0)
         left = QWidget()
         column = QVBoxLayout(left)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(row)
+        column.addLayout(about)
         column.addWidget(self.table)
         split = QSplitter()
         split.addWidget(left)
@@ -203,11 +203,7 @@ class TableWidget(QWidget):  # type: ignore[misc]
         if not keys:
             return
         self._busy = True
-        if keys[0][0] != self.session.entry.name:
-            self.session.open(keys[0][0])
-        image = self.session.entry.name
-        self.session.choose(label for name, label in keys if name == image)
-        self.view.look_at(keys[0][1])
+        self.view.go_to(*keys)
         self._busy = False
 
     def _follow(self) -> None:
@@ -239,4 +235,4 @@ class TableWidget(QWidget):  # type: ignore[misc]
         here = (shown["image"] == self.session.entry.name).to_numpy() & np.asarray(inside)
         labels = shown["label"].to_numpy()[here].tolist()
         self.view.colour(dict.fromkeys((int(label) for label in labels), self.plot.COLOUR))
-        self.count.setText(f"{int(np.sum(inside))} of {len(shown)} cells selected in the plot")
+        self.count.setText(f"{int(np.sum(inside))} of {len(shown)} in the plot")

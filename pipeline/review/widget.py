@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib import import_module
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,9 @@ from cellseg.pipeline.review.queue_widget import QueueWidget
 from cellseg.pipeline.review.session import Session
 from cellseg.pipeline.review.table_widget import TableWidget
 from cellseg.pipeline.review.view import View
+from cellseg.pipeline.review.without_triton import spare_triton
 
-__all__ = ["ReviewWidget", "open_window", "show"]
-
-with suppress(ImportError):
-    # Triton, which torch brings and loads when it first needs it, and Mesa's software OpenGL hold
-    # an LLVM each: loaded after a window has drawn, triton's ends the process.
-    import_module("triton")
+__all__ = ["ReviewWidget", "open_window", "show", "spare_collections"]
 
 WIDTH = 380
 TABLE_HEIGHT = 300
@@ -128,6 +123,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
         """Apply the corrections of this image to labels and table, while the window goes on."""
         name = self.session.entry.name
         self.correct.progress(0, 0, "applying")
+        spare_triton()
         worker = create_worker(self.session.apply)
         worker.yielded.connect(lambda stage: self.correct.progress(0, 0, stage))
         worker.returned.connect(lambda reason: self._applied(name, reason))
@@ -170,4 +166,11 @@ def open_window(path: Path, image: str | None = None) -> None:
         _ = contents[image]
     viewer = napari.Viewer(title=f"cellseg review {path}")
     show(viewer, path, image)
+    spare_collections()
     napari.run()
+
+
+def spare_collections() -> None:
+    """Keep what imports have made out of garbage collections, which took a quarter of a second."""
+    gc.collect()
+    gc.freeze()
