@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from cellseg.pipeline.export import HELP
 from cellseg.pipeline.progress import progress
 
 if TYPE_CHECKING:
+    from cellseg.pipeline.config import Config
+    from cellseg.pipeline.lock import Claim
     from cellseg.pipeline.plan import Plan
     from cellseg.pipeline.result import Result
     from cellseg.pipeline.review.apply import ApplyEdits
@@ -465,11 +468,11 @@ def measure(
         ctx.exit(1)
 
 
-def _measure(going: ApplyEdits, images: int) -> bool:
+def _measure(going: ApplyEdits, images: int, held: Claim | None = None) -> bool:
     """Measure again, with a bar; return whether all that was to be measured could be."""
     planned = going.plan
     with progress("images", images) as show:
-        for step in going.steps():
+        for step in going.steps(held):
             show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
     _print_summary(going.result(), time.time() - going.started.timestamp())
     _print_late_notes(going, planned)
@@ -510,10 +513,21 @@ def edit(
     changed; one line says why.
     """
     from cellseg.pipeline.config import read_config
-    from cellseg.pipeline.review.edits import ApplyEdits, pending_edits, plan_taking
+    from cellseg.pipeline.lock import claim
+    from cellseg.pipeline.results import Results
 
     config = read_config(config_path, workers=workers)
-    taking = plan_taking(results, (*logs, *more))
+    Results(results).read_run()
+    with nullcontext() if dry_run else claim(results, "cellseg edit") as held:
+        if not _edit(results, (*logs, *more), config, held):
+            ctx.exit(1)
+
+
+def _edit(results: Path, logs: Sequence[Path], config: Config, held: Claim | None) -> bool:
+    """Take logs and apply them, or only list them; return whether nothing was left out."""
+    from cellseg.pipeline.review.edits import ApplyEdits, pending_edits, plan_taking
+
+    taking = plan_taking(results, logs)
     for image in taking:
         for each in image.edits:
             click.echo(f"{image.editor.image}: {each.text} ({each.who})")
@@ -522,17 +536,16 @@ def edit(
     pending = pending_edits(results)
     for name, count in pending.items():
         click.echo(f"{name}: {count} edit{'s' * (count != 1)} made before, not applied yet")
-    if not dry_run:
+    if held is not None:
         for image in taking:
             image.record()
         pending = pending_edits(results)
     done = True
-    if pending and not dry_run:
-        done = _measure(ApplyEdits(results, config, images=pending), len(pending))
+    if pending and held is not None:
+        done = _measure(ApplyEdits(results, config, images=pending), len(pending), held)
     elif not any(image.edits for image in taking) and not pending:
         click.echo("no edits to apply")
-    if not done or any(image.conflicts for image in taking):
-        ctx.exit(1)
+    return done and not any(image.conflicts for image in taking)
 
 
 @main.command()

@@ -8,6 +8,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from cellseg.pipeline.execute import Failure, Outcome, execute
 from cellseg.pipeline.export import EXPORTERS, Export, Exported
 from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.lock import Claim, claim
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
@@ -37,6 +39,9 @@ class Run:
     `plan` is another one after the first step where that says how large the cells are.
     """
 
+    what = "cellseg run"
+    """What others are told that is at work here."""
+
     def __init__(self, plan: Plan, config: Config, *, fresh: bool = False) -> None:
         self.plan = plan
         self.config = config
@@ -54,14 +59,29 @@ class Run:
         self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
         self.exports: list[Exported] = []
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self, held: Claim | None = None) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
+
+        Parameters
+        ----------
+        held : Claim, optional
+            That the caller holds to the results; by default it is taken here.
 
         Raises
         ------
         CellsegError
-            If the diameter of the cells is to be estimated and cannot be.
+            If somebody else is at work in the results, or the diameter of the cells is to be
+            estimated and cannot be.
         """
+        folder = self.plan.results.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with nullcontext(held) if held is not None else claim(folder, self.what) as mine:
+            for step in self._carry_out():
+                yield step
+                mine.check()
+
+    def _carry_out(self) -> Iterator[Progress]:
+        """Compute what is not complete yet, then gather it."""
         self.plan.results.clear_progress()
         self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
