@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.batch import batch_job, is_gone
 
-__all__ = ["Claim", "Holder", "alive", "claim"]
+__all__ = ["Claim", "Holder", "alive", "claim", "holds", "write_whole"]
 
 FOLDER = "claims"
 ALONE, TOGETHER = "alone", "together"
@@ -31,6 +32,8 @@ ALONE, TOGETHER = "alone", "together"
 RENEWED, SILENT = 20.0, 300.0
 """Seconds between two signs of life, and without one, after which a claim of another machine
 counts no more."""
+MISSED = 3 * RENEWED
+"""Seconds without a sign of life after which the scheduler is asked whether that job is gone."""
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system without hard links says."""
 
@@ -51,6 +54,8 @@ class Holder:
         from others of that name or number.
     token : str
         Unlike that of any other claim.
+    job : str
+        The batch job that it is part of, if it is; see `cellseg.pipeline.batch`.
     """
 
     what: str
@@ -60,13 +65,14 @@ class Holder:
     machine: str
     process: str
     token: str
+    job: str = ""
 
     @classmethod
     def me(cls, what: str) -> Holder:
         """Return this process."""
         now, pid = datetime.datetime.now(datetime.UTC), os.getpid()
         about = now.isoformat(timespec="seconds"), _machine(), _started(pid)
-        return cls(what, socket.gethostname(), pid, *about, uuid.uuid4().hex)
+        return cls(what, socket.gethostname(), pid, *about, uuid.uuid4().hex, batch_job())
 
     @property
     def here(self) -> bool:
@@ -149,7 +155,9 @@ class Claim:
 
 
 @contextmanager
-def claim(results: Path, what: str, *, together: bool = False) -> Iterator[Claim]:
+def claim(
+    results: Path, what: str, *, together: bool = False, name: str | None = None
+) -> Iterator[Claim]:
     """Hold a results folder: nobody else does meanwhile, here or on another machine.
 
     Parameters
@@ -160,22 +168,25 @@ def claim(results: Path, what: str, *, together: bool = False) -> Iterator[Claim
         The command, in words, for those who are refused.
     together : bool
         Whether others may hold it too that say the same.
+    name : str, optional
+        Of those others, nobody else may have the same.
 
     Raises
     ------
     CellsegError
         If somebody holds it; the message says who, and what to do.
     """
-    taken = _take(results / FOLDER, what, together=together)
+    own = name or uuid.uuid4().hex[:8]
+    taken = _take(results / FOLDER, f"{TOGETHER}-{own}" if together else ALONE, what)
     try:
         yield taken
     finally:
         taken.give_back()
 
 
-def _take(folder: Path, what: str, *, together: bool) -> Claim:
+def _take(folder: Path, name: str, what: str) -> Claim:
     """Take a claim to a results folder, then look whether one of the other kind stands."""
-    name = f"{TOGETHER}-{uuid.uuid4().hex[:8]}" if together else ALONE
+    together = name != ALONE
     taken = Claim.take(folder, name, what)
     try:
         for path in _files(folder, ALONE if together else TOGETHER):
@@ -212,22 +223,36 @@ def _holder(path: Path) -> Holder | None:
         return None
 
 
+def holds(path: Path, token: str) -> bool:
+    """Whether a claim that was seen before is still there, and its holder, or may be, at work."""
+    holder = _holder(path)
+    if holder is not None and holder.token != token:
+        return False
+    return _at_work(path, holder)
+
+
+def _at_work(path: Path, holder: Holder | None) -> bool:
+    if holder is not None and holder.here:
+        return holder.alive
+    silent = _silent(path)
+    if silent is None or silent >= SILENT:
+        return False
+    return holder is None or silent < MISSED or not is_gone(holder.job)
+
+
 def _refuse_if_held(path: Path) -> Holder | None:
     """Raise where the holder of a claim is, or may be, at work; else return it."""
     holder, results = _holder(path), path.parent.parent
-    if holder is not None and holder.here:
-        if holder.alive:
-            raise CellsegError(f"{results}: at work there: {holder.text}. Wait until it is done.")
+    if not _at_work(path, holder):
         return holder
-    silent = _silent(path)
-    if silent is not None and silent < SILENT:
-        who = holder.text if holder is not None else "somebody"
-        raise CellsegError(
-            f"{results}: at work there: {who}, last sign of life {max(silent, 0):.0f} s ago."
-            f" Wait until it is done; if you know that it is gone, remove {path}, or wait until"
-            f" {SILENT / 60:.0f} minutes have passed."
-        )
-    return holder
+    if holder is not None and holder.here:
+        raise CellsegError(f"{results}: at work there: {holder.text}. Wait until it is done.")
+    who = holder.text if holder is not None else "somebody"
+    raise CellsegError(
+        f"{results}: at work there: {who}, last sign of life {max(_silent(path) or 0, 0):.0f} s"
+        f" ago. Wait until it is done; if you know that it is gone, remove {path}, or wait until"
+        f" {SILENT / 60:.0f} minutes have passed."
+    )
 
 
 def _silent(path: Path) -> float | None:
@@ -248,8 +273,15 @@ def _silent(path: Path) -> float | None:
 def _make(path: Path, holder: Holder) -> bool:
     """Write a claim, whole; return whether it was this process that made it."""
     path.parent.mkdir(exist_ok=True)
-    text = json.dumps(asdict(holder))
-    written = path.with_name(f"{holder.token}.partial")
+    return write_whole(path, json.dumps(asdict(holder)))
+
+
+def write_whole(path: Path, text: str) -> bool:
+    """Make a file that is not there, whole at once; return whether it was this process that did.
+
+    Of several that try at once, on machines that share the folder too, only one does.
+    """
+    written = path.with_name(f"{uuid.uuid4().hex}.partial")
     try:
         written.write_text(text, encoding="utf-8")
         os.link(written, path)
