@@ -38,7 +38,7 @@ def is_gone(job: str) -> bool:
     mine = batch_job().split()
     if system != "slurm" or len(about) != 3 or mine[:2] != job.split()[:2]:
         return False
-    cluster, number, times = about
+    _, number, times = about
     if number == mine[2]:
         return int(times) < int(mine[3])
     return _is_over(number)

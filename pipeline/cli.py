@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellseg.pipeline.plan import Plan
     from cellseg.pipeline.result import Result
     from cellseg.pipeline.review.apply import ApplyEdits
+    from cellseg.pipeline.shard_records import Part
     from cellseg.pipeline.stages import Run
 
 SOME = 10
@@ -80,6 +81,12 @@ def main() -> None:
 @settings_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and compute nothing.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run has computed.")
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Be one of N processes, on any machines, that do the images between them; they agree by"
+    " files in the results. `cellseg finish` then gathers.",
+)
 @click.option("--workers", type=int, help="Processes that segment.")
 @device_option
 @config_option
@@ -93,6 +100,7 @@ def run(
     *,
     dry_run: bool,
     fresh: bool,
+    shard: str | None,
     workers: int | None,
     device: str | None,
     config_path: Path | None,
@@ -106,8 +114,15 @@ def run(
     the workflow asks; they are listed. 2: nothing was computed; one line says why.
     """
     from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.shard_records import Part
     from cellseg.pipeline.workflow import read_workflow
 
+    part = None if shard is None else Part.read(shard)
+    if part is not None and fresh:
+        raise CellsegError(
+            "--fresh with --shard: shards would forget what the others compute."
+            " Remove the results folder first, or give another one by --output."
+        )
     settings = read_workflow(workflow, overrides, images, output)
     config = read_config(config_path, workers=workers, device=device)
     from cellseg.pipeline.plan import plan
@@ -120,12 +135,76 @@ def run(
 
         click.echo(estimate(planned, config).text())
         return
-    going = Run(planned, config, fresh=fresh)
-    _follow(going)
+    if part is not None:
+        _run_shard(planned, config, part)
+    elif not _run_whole(Run(planned, config, fresh=fresh)):
+        ctx.exit(1)
+
+
+def _run_whole(going: Run, held: Claim | None = None) -> bool:
+    """Carry out a run, and say what came of it; return whether all could be done."""
+    planned = going.plan
+    _follow(going, held)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
     _print_late_notes(going, planned)
-    if result.failed or any(export.reason for export in result.exports):
+    return not result.failed and not any(export.reason for export in result.exports)
+
+
+def _run_shard(planned: Plan, config: Config, part: Part) -> None:
+    """Do what no other shard does, and say what that was."""
+    from cellseg.pipeline.shard import Shard
+
+    going = Shard(planned, config, part)
+    _follow(going)
+    seconds = time.time() - going.started.timestamp()
+    click.echo(f"shard {part}: {going.summary}, {seconds:.1f} s")
+    for name, report in going.reports.items():
+        if report.state == "failed":
+            click.echo(f"  failed: {name}: {report.reason}", err=True)
+    click.echo(f"  once all shards have ended: cellseg finish {planned.results.folder}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--workers", type=int, help="Processes that segment.")
+@device_option
+@config_option
+@click.pass_context
+def finish(
+    ctx: click.Context,
+    results: Path,
+    *,
+    workers: int | None,
+    device: str | None,
+    config_path: Path | None,
+) -> None:
+    """Finish RESULTS, on which shards have worked: what they left undone, tables and report.
+
+    It is what `cellseg run RESULTS/workflow.toml` does. While a shard is at work it refuses,
+    and says which one.
+
+    Exit codes are those of `cellseg run`.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.workflow import read_workflow
+
+    if not (results / "workflow.toml").is_file():
+        raise CellsegError(
+            f"{results}: no shard has worked there: it has no workflow.toml."
+            " Give the output folder of `cellseg run --shard`."
+        )
+    settings = read_workflow(results / "workflow.toml", output=results)
+    config = read_config(config_path, workers=workers, device=device)
+    from cellseg.pipeline.lock import claim
+    from cellseg.pipeline.plan import plan
+    from cellseg.pipeline.stages import Run
+
+    with claim(results, "cellseg finish") as held:
+        planned = plan(settings, config)
+        _print_plan(planned)
+        done = _run_whole(Run(planned, config), held)
+    if not done:
         ctx.exit(1)
 
 
@@ -185,12 +264,12 @@ def _print_diameter(planned: Plan, said: Collection[str] = ()) -> None:
             click.echo(f"  note: {note}")
 
 
-def _follow(going: Run) -> None:
+def _follow(going: Run, held: Claim | None = None) -> None:
     """Carry out a run, with a bar in a terminal and plain lines elsewhere."""
-    steps = going.steps()
+    steps = going.steps(held)
     if going.plan.undecided:
         said = going.plan.notes
-        next(steps)  # decides it
+        next(steps, None)  # decides it
         _print_diameter(going.plan, said)
     with progress("tiles", going.plan.tiles) as show:
         for step in steps:

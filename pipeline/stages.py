@@ -7,12 +7,13 @@ import importlib.metadata
 import platform
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
+from cellseg.pipeline.claims import clear_claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
 from cellseg.pipeline.diameter import Estimated
@@ -25,6 +26,7 @@ from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.shard_records import ShardState, clear_records, read_shards
 from cellseg.pipeline.status import Heartbeat
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
 from cellseg.pipeline.workflow import Workflow
@@ -58,6 +60,7 @@ class Run:
         self.gathered = Gathered()
         self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
         self.exports: list[Exported] = []
+        self.shards: list[dict[str, Any]] = []
 
     def steps(self, held: Claim | None = None) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
@@ -82,6 +85,7 @@ class Run:
 
     def _carry_out(self) -> Iterator[Progress]:
         """Compute what is not complete yet, then gather it."""
+        self._recall(read_shards(self.plan.results.folder))
         self.plan.results.clear_progress()
         self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
@@ -95,6 +99,20 @@ class Run:
             self._write_run("done")
         self._write_report()
         self.plan.results.clear_progress()
+        self._forget_shards()
+
+    def _recall(self, shards: Sequence[ShardState]) -> None:
+        """Take over what shards that have ended say of the images that they did."""
+        self.shards = [shard.document for shard in shards]
+        for line in (line for shard in shards for line in shard.lines):
+            memory = line["memory_mb"]
+            spent = {k: Spent(v, memory.get(k)) for k, v in line["seconds"].items()}
+            self._add_spent(line["name"], spent)
+
+    def _forget_shards(self) -> None:
+        """Remove what shards have left beside their results."""
+        clear_records(self.plan.results.folder)
+        clear_claims(self.plan.results.folder)
 
     def _steps(self) -> Iterator[Progress]:
         """Compute what is not complete yet."""
@@ -326,6 +344,7 @@ class Run:
             "gates": self.gathered.gates,
             "images": [asdict(report) for report in self.ordered],
             "exports": [asdict(export) for export in self.exports],
+            "shards": self.shards,
         }
 
     def result(self) -> Result:
