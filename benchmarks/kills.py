@@ -191,6 +191,7 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
+        and path.suffix != ".log"
         and path.relative_to(folder).as_posix() not in ("run.json", "workflow.toml", "report.html")
     }
 

@@ -13,6 +13,7 @@ import click
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.export import HELP
 from cellseg.pipeline.progress import progress
+from cellseg.pipeline.stopping import CONTINUE, Stopped, heeding
 
 if TYPE_CHECKING:
     from cellseg.pipeline.config import Config
@@ -30,9 +31,13 @@ class OneLine(click.Group):
     """A group whose commands end in one line, whatever the user's mistake was."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; exit code 2 for what the user can mend, 1 for a machine that cannot."""
+        """Run a command; exit code 2 for what the user can mend, 1 for a machine that cannot.
+
+        And 75 where SIGTERM or SIGUSR1 has stopped it: the same command goes on.
+        """
         try:
-            return super().invoke(ctx)
+            with heeding():
+                return super().invoke(ctx)
         except CellsegError as error:
             click.echo(f"cellseg: {error}", err=True)
             ctx.exit(2)
@@ -44,6 +49,9 @@ class OneLine(click.Group):
                 err=True,
             )
             ctx.exit(1)
+        except Stopped as stopped:
+            click.echo(f"cellseg: {stopped}. The same command goes on from here.", err=True)
+            ctx.exit(CONTINUE)
         except KeyboardInterrupt:
             click.echo("cellseg: stopped. The same command goes on from here.", err=True)
             ctx.exit(130)
@@ -61,6 +69,11 @@ config_option = click.option(
     "config_path",
     type=click.Path(path_type=Path),
     help="How this machine computes. Default: config.toml here, if there is one.",
+)
+workers_option = click.option("--workers", type=int, help="Workers that segment.")
+engine_option = click.option(
+    "--engine",
+    help="Where workers are: local, slurm, pbs, lsf, sge, or the address of a dask scheduler.",
 )
 device_option = click.option("--device", help='"auto", "cpu", "cuda" or "cuda:N".')
 
@@ -87,7 +100,8 @@ def main() -> None:
     help="Be one of N processes, on any machines, that do the images between them; they agree by"
     " files in the results. `cellseg finish` then gathers.",
 )
-@click.option("--workers", type=int, help="Processes that segment.")
+@workers_option
+@engine_option
 @device_option
 @config_option
 @click.pass_context
@@ -102,6 +116,7 @@ def run(
     fresh: bool,
     shard: str | None,
     workers: int | None,
+    engine: str | None,
     device: str | None,
     config_path: Path | None,
 ) -> None:
@@ -112,6 +127,7 @@ def run(
 
     Exit code 0: all done. 1: some images could not be done, or not be exported as
     the workflow asks; they are listed. 2: nothing was computed; one line says why.
+    75: stopped by SIGTERM or SIGUSR1, as batch systems send them; the same command goes on.
     """
     from cellseg.pipeline.config import read_config
     from cellseg.pipeline.shard_records import Part
@@ -124,7 +140,7 @@ def run(
             " Remove the results folder first, or give another one by --output."
         )
     settings = read_workflow(workflow, overrides, images, output)
-    config = read_config(config_path, workers=workers, device=device)
+    config = read_config(config_path, workers=workers, engine=engine, device=device)
     from cellseg.pipeline.plan import plan
     from cellseg.pipeline.stages import Run
 
@@ -167,7 +183,8 @@ def _run_shard(planned: Plan, config: Config, part: Part) -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--workers", type=int, help="Processes that segment.")
+@workers_option
+@engine_option
 @device_option
 @config_option
 @click.pass_context
@@ -176,6 +193,7 @@ def finish(
     results: Path,
     *,
     workers: int | None,
+    engine: str | None,
     device: str | None,
     config_path: Path | None,
 ) -> None:
@@ -195,7 +213,7 @@ def finish(
             " Give the output folder of `cellseg run --shard`."
         )
     settings = read_workflow(results / "workflow.toml", output=results)
-    config = read_config(config_path, workers=workers, device=device)
+    config = read_config(config_path, workers=workers, engine=engine, device=device)
     from cellseg.pipeline.lock import claim
     from cellseg.pipeline.plan import plan
     from cellseg.pipeline.stages import Run
@@ -271,8 +289,12 @@ def _follow(going: Run, held: Claim | None = None) -> None:
         said = going.plan.notes
         next(steps, None)  # decides it
         _print_diameter(going.plan, said)
+    said_where = False
     with progress("tiles", going.plan.tiles) as show:
         for step in steps:
+            if going.heartbeat.dashboard and not said_where:
+                show(step.tiles, step.stage, f"workers: {going.heartbeat.dashboard}")
+                said_where = True
             report = step.report
             line = None
             if report is not None and report.state == "failed":
@@ -310,6 +332,8 @@ def _print_summary(result: Result, seconds: float) -> None:
         click.echo(f"  note: {report.name}: {'; '.join(report.warnings)}")
     for report in result.failed[:SOME]:
         click.echo(f"  failed: {report.name}: {report.reason}", err=True)
+        for tile in report.tiles_set_aside[1:]:
+            click.echo(f"    {tile.text}", err=True)
     for export in result.exports:
         if export.reason is not None:
             click.echo(f"  not exported: {export.form}: {export.reason}", err=True)

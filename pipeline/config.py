@@ -15,14 +15,68 @@ from cellseg.pipeline.settings import Table, check, parse_value, read_toml
 __all__ = ["Config", "read_config"]
 
 DEFAULT_FILE = Path("config.toml")
+BATCH = ("slurm", "pbs", "lsf", "sge")
+"""Engines whose workers are jobs of a batch system."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of mallopt's parameters in glibc's malloc.h."""
 _VARIABLES = {
     "device": "CELLSEG_DEVICE",
     "precision": "CELLSEG_PRECISION",
+    "engine": "CELLSEG_ENGINE",
     "workers": "CELLSEG_WORKERS",
+    "worker_kind": "CELLSEG_WORKER_KIND",
     "threads": "CELLSEG_THREADS",
+    "log": "CELLSEG_LOG",
 }
+
+
+class Cluster(Frozen):
+    """What each job of a batch system is, one worker: the table ``[cluster]``.
+
+    What is left out is as dask-jobqueue has it, from its own settings or the batch system's.
+    """
+
+    queue: str | None = Field(default=None, description="Partition or queue.")
+    account: str | None = Field(default=None, description="Account or project that pays.")
+    cores: int = Field(default=4, ge=1, description="Cores of a job.")
+    memory: str = Field(
+        default="8GB",
+        pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$",
+        examples=["8GB"],
+        description="Memory of a job; cellseg run --dry-run says how much a worker takes.",
+    )
+    walltime: str | None = Field(
+        default=None,
+        pattern=r"^(\d+-)?\d+:\d\d(:\d\d)?$",
+        examples=["02:00:00"],
+        description="Time of a job. One that ends is followed by another.",
+    )
+    gpus: int = Field(default=0, ge=0, description="GPUs of a job; 1 is what a worker uses.")
+    interface: str | None = Field(
+        default=None,
+        examples=["ib0"],
+        description="Network interface by which jobs and this process reach each other.",
+    )
+    directives: tuple[str, ...] = Field(
+        default=(), description='More lines for the batch system, as "--exclusive".'
+    )
+    prologue: tuple[str, ...] = Field(
+        default=(), description='Shell lines before the worker starts, as "module load cuda".'
+    )
+    minimum: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs that are kept while there is little to do; default: all of them.",
+    )
+
+    @property
+    def walltime_seconds(self) -> int | None:
+        """Time of a job in seconds."""
+        if self.walltime is None:
+            return None
+        days, _, clock = self.walltime.rpartition("-")
+        hours, minutes, seconds = (int(each) for each in f"{clock}:00".split(":")[:3])
+        return (24 * int(days or 0) + hours) * 3600 + 60 * minutes + seconds
 
 
 class Config(Frozen):
@@ -39,12 +93,33 @@ class Config(Frozen):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Arithmetic of the network; bfloat16 is faster and coarser."
     )
-    workers: int = Field(default=1, ge=1, description="Processes that segment.")
+    engine: (
+        Literal["local", "slurm", "pbs", "lsf", "sge"]
+        | Annotated[str, Field(pattern=r"^(\w+://.+|.+\.json)$", examples=["tcp://host:8786"])]
+    ) = Field(
+        default="local",
+        description='Where workers are: "local"; jobs of "slurm", "pbs", "lsf" or "sge"; or those'
+        " of a dask scheduler, by its address or the JSON file that it writes.",
+    )
+    workers: int = Field(
+        default=1, ge=1, description="Workers that segment; of a scheduler, those that it has."
+    )
+    worker_kind: Literal["auto", "process", "thread"] = Field(
+        default="auto",
+        description="What a local worker is: a process with its own model, or a thread of this"
+        ' one; "auto": threads where a GPU computes, else processes.',
+    )
     threads: int | None = Field(
         default=None,
         ge=1,
         description="torch threads in each worker; default: the cores shared out evenly.",
     )
+    log: Literal["info", "debug"] = Field(
+        default="info",
+        description='What goes to the logs in the results: "info", what was tried again and'
+        ' workers that came and went; "debug", a line for each tile too.',
+    )
+    cluster: Cluster = Field(default=Cluster(), description="What each job is.")
 
     def torch_device(self) -> str:
         """Return the torch device of this machine: ``cpu`` or ``cuda:N``.
@@ -66,8 +141,17 @@ class Config(Frozen):
             raise CellsegError(_missing(self.device, count, torch.version.cuda))
         return f"cuda:{index}"
 
+    def in_threads(self, *, neural: bool) -> bool:
+        """Whether local workers are threads of this process; `neural`: whether torch computes."""
+        if self.engine != "local" or self.worker_kind == "process":
+            return False
+        return self.worker_kind == "thread" or (neural and self.torch_device() != "cpu")
+
     def torch_threads(self) -> int:
         """Return the torch threads of each worker."""
+        if self.engine != "local" and self.threads is None:
+            # A scheduler's worker has its own threads, each of which may segment a tile.
+            return self.cluster.cores if self.engine in BATCH else 1
         # Fewer than the machine has where a scheduler or container says so; not on macOS.
         allowed = getattr(os, "sched_getaffinity", None)
         cores = len(allowed(0)) if allowed else os.cpu_count() or 1
@@ -90,7 +174,7 @@ def read_config(path: str | Path | None = None, **command_line: Any) -> Config:
     """Gather the configuration.
 
     The later wins: the defaults; the file; the environment (``CELLSEG_DEVICE``,
-    ``CELLSEG_PRECISION``, ``CELLSEG_WORKERS``, ``CELLSEG_THREADS``); the command line.
+    ``CELLSEG_WORKERS`` and so on, for each key above the tables); the command line.
 
     Parameters
     ----------

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +37,11 @@ def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") 
         error.filename = error.filename or str(path)
         raise
     partial.replace(path)
+
+
+def own_name() -> str:
+    """Return what tells this process and thread, as a `writer`, from any other anywhere."""
+    return f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
 
 
 def write_json(path: Path, document: object) -> None:

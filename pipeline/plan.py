@@ -29,6 +29,7 @@ from cellseg.pipeline.plate import Field, disagreements, find
 from cellseg.pipeline.region_files import check_found, find_interest
 from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import Scene, opened
+from cellseg.pipeline.set_aside import SetAside
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.table import is_number, schema
 from cellseg.pipeline.workflow import Workflow
@@ -65,6 +66,9 @@ class ImageReport:
     well: str | None = None
     site: str | None = None
     quality: dict[str, Any] | None = None
+    tiles_set_aside: tuple[SetAside, ...] = ()
+    workers: dict[str, int] = field(default_factory=dict)
+    """How many units of work each process has done."""
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ImageReport:
@@ -72,6 +76,8 @@ class ImageReport:
         known = {each.name for each in fields(cls)}
         about = {name: value for name, value in document.items() if name in known}
         about["warnings"] = tuple(about.get("warnings", ()))
+        aside = (SetAside.read(each) for each in about.get("tiles_set_aside", ()))
+        about["tiles_set_aside"] = tuple(aside)
         return cls(**about | {"place": Place.read(document)})
 
 

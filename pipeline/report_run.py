@@ -13,6 +13,7 @@ import numpy as np
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.report_words import SEAMS, judged
 from cellseg.pipeline.results import Results
+from cellseg.pipeline.set_aside import SetAside
 
 MOST_IMAGES = 20_000
 """Images that are listed; of more, those that failed and the first ones."""
@@ -139,6 +140,7 @@ def images(results: Results, reports: Reports, places: Mapping[str, Any]) -> dic
         at = [report.get(key) or known[i] for i, key in enumerate(("plate", "well", "site"))]
         seconds = round(sum((report.get("seconds") or {}).values()), 2)
         notes = [report["reason"]] if report.get("reason") else list(report.get("warnings") or ())
+        notes += [SetAside.read(tile).text for tile in report.get("tiles_set_aside", ())[1:]]
         for channel, quality in (report.get("quality") or {}).items():
             notes += [f"{channel}: {flag}" for flag in (quality or {}).get("flags") or ()]
         rows.append(

@@ -90,6 +90,11 @@ class Results:
         write_json(self.run_path, document)
 
     @property
+    def logs_folder(self) -> Path:
+        """What each process has noted, see `cellseg.pipeline.logs`."""
+        return self.folder / "logs"
+
+    @property
     def report_path(self) -> Path:
         """The page that shows how it went."""
         return self.folder / "report.html"
@@ -461,8 +466,11 @@ def _caption(text: str, width: int) -> NDArray[np.uint8]:
     return np.asarray(strip, np.uint8)
 
 
-def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
-    """Write tables one after the other as a Parquet file; return its rows."""
+def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, writer: str = "") -> int:
+    """Write tables one after the other as a Parquet file; return its rows.
+
+    See `replace_file` for `writer`.
+    """
     rows = 0
 
     def write(partial: Path) -> None:
@@ -473,7 +481,7 @@ def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> in
                 out.write_table(table.cast(schema))
                 rows += len(table)
 
-    replace_file(path, write)
+    replace_file(path, write, writer)
     return rows
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from cellseg.models import CellsegError
 from cellseg.pipeline.claims import Claims, Work
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.execute import Failure, Outcome
+from cellseg.pipeline.execute import Outcome
 from cellseg.pipeline.files import replace_file
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import digest
@@ -25,6 +25,7 @@ from cellseg.pipeline.lock import Claim, claim
 from cellseg.pipeline.plan import Plan
 from cellseg.pipeline.result import Progress
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.set_aside import SetAside
 from cellseg.pipeline.shard_records import Part, Records, read_shards
 from cellseg.pipeline.stages import Run
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit
@@ -53,7 +54,7 @@ class Chunk:
     seconds: float = 0.0
     memory_mb: float | None = None
     tiles: int = 0
-    failure: Failure | None = None
+    failure: SetAside | None = None
 
 
 @dataclass(eq=False)
@@ -106,12 +107,15 @@ class Shard(Run):
         CellsegError
             If this shard, or a command that needs the results alone, is at work in them; if
             shards of another workflow are; or if another shard has taken this one for dead.
+        Stopped
+            If that was asked: what it has claimed is left to the others.
         """
         folder = self.plan.results.folder
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder, self.what, together=True, name=f"shard-{self.part.name}") as mine:
             self.mine, self.claims = mine, Claims(folder, mine)
             self.records = Records(folder, self.part, mine)
+            self.logs.open()
             try:
                 for step in self._carry_out():
                     yield step
@@ -120,6 +124,8 @@ class Shard(Run):
             except BaseException:
                 self._leave()
                 raise
+            finally:
+                self.logs.close()
 
     def _carry_out(self) -> Iterator[Progress]:
         self._agree()
@@ -299,7 +305,7 @@ class Shard(Run):
             chunk.memory_mb = max(chunk.memory_mb or 0.0, spent.memory_mb or 0.0)
             self.tiles_done, self.own_tiles[name] = self.tiles_done + 1, self.own_tiles[name] + 1
         else:
-            chunk.failure = outcome.failure
+            chunk.failure = SetAside.of(task.job, task.number, outcome.failure)
         if not self.claims.holds(chunk.work):
             self._unqueue(name, chunk.waiting)
             del self.hand.chunks[name, number]
@@ -312,7 +318,7 @@ class Shard(Run):
         chunk, failure = self.hand.chunks.pop((scene.name, number)), None
         if chunk.failure is not None:
             self.claims.set_aside(chunk.work, scene.key)
-            failure = {"reason": chunk.failure.reason, "traceback": chunk.failure.traceback}
+            failure = {"reason": chunk.failure.text, "traceback": chunk.failure.traceback}
         spent = {"segment": round(chunk.seconds, 3)}, {"segment": chunk.memory_mb or 0.0}
         self._add_line(scene, "failed" if failure else "part", chunk.tiles, *spent, failure or {})
 

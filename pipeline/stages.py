@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -17,15 +17,17 @@ from cellseg.pipeline.claims import clear_claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
 from cellseg.pipeline.diameter import Estimated
-from cellseg.pipeline.execute import Failure, Outcome, execute
+from cellseg.pipeline.execute import Failure, Outcome, started
 from cellseg.pipeline.export import EXPORTERS, Export, Exported
 from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.lock import Claim, claim
+from cellseg.pipeline.logs import LogFiles
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.set_aside import MOST, SetAside, summary
 from cellseg.pipeline.shard_records import ShardState, clear_records, read_shards
 from cellseg.pipeline.status import Heartbeat
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
@@ -54,6 +56,9 @@ class Run:
         self.routes: dict[str, tuple[str, ...]] = {}
         self.seconds: dict[str, dict[str, float]] = {}
         self.memory_mb: dict[str, dict[str, float]] = {}
+        self.workers: dict[str, Counter[str]] = {}
+        self.aside: dict[str, list[SetAside]] = {}
+        self.logs = LogFiles(plan.results.logs_folder, config.log)
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -75,13 +80,19 @@ class Run:
         CellsegError
             If somebody else is at work in the results, or the diameter of the cells is to be
             estimated and cannot be.
+        Stopped
+            If that was asked, see `cellseg.pipeline.stopping`; the same run goes on from there.
         """
         folder = self.plan.results.folder
         folder.mkdir(parents=True, exist_ok=True)
         with nullcontext(held) if held is not None else claim(folder, self.what) as mine:
-            for step in self._carry_out():
-                yield step
-                mine.check()
+            self.logs.open()
+            try:
+                for step in self._carry_out():
+                    yield step
+                    mine.check()
+            finally:
+                self.logs.close()
 
     def _carry_out(self) -> Iterator[Progress]:
         """Compute what is not complete yet, then gather it."""
@@ -120,8 +131,13 @@ class Run:
             self.tasks.append(EstimateDiameter(self.plan.scenes))
         else:
             yield from self._queue_images()
-        for outcome in execute(self.tasks, self.config):
-            yield from self._follow(outcome)
+        if not self.tasks:
+            return
+        neural = "sha256" in self.plan.model
+        with started(self.config, self.logs, neural=neural) as engine:
+            self.heartbeat.dashboard = engine.dashboard
+            for outcome in engine.outcomes(self.tasks):
+                yield from self._follow(outcome)
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that no earlier run has finished."""
@@ -140,13 +156,15 @@ class Run:
     def _follow(self, outcome: Outcome[Work]) -> Iterator[Progress]:
         """Settle what an outcome decides, and queue what it makes possible."""
         task, failure = outcome.task, outcome.failure
+        if isinstance(task, Unit) and failure is None:
+            self.workers.setdefault(task.scene.name, Counter())[outcome.where] += 1
         if isinstance(task, EstimateDiameter):
             yield self._decide(outcome.result, failure)
             yield from self._queue_images()
         elif task.scene.name in self.reports:
             return
         elif failure is not None:
-            yield self._fail(task.scene, failure)
+            yield self._set_aside(task, failure)
         elif (step := self._advance(task, outcome.result)) is not None:
             yield step
 
@@ -200,6 +218,8 @@ class Run:
         self.waiting[name].discard(task.number)
         if "finish" in result:
             return self._report(task.scene)
+        if not self.waiting[name] and name in self.aside:
+            return self._give_up(task.scene)
         if not self.waiting[name]:
             self._go_on(job, *result)
         return Progress(name, self.tiles_done, self.plan.tiles, task.stages[0])
@@ -223,6 +243,26 @@ class Run:
                 self.tasks.extendleft(Unit(job, rest, unit) for unit in reversed(missing))
                 return
 
+    def _set_aside(self, task: Work, failure: Failure) -> Progress:
+        """List a tile that cannot be done, and go on with the others; else its image."""
+        assert not isinstance(task, EstimateDiameter)  # noqa: S101 - it ends the run
+        if not isinstance(task, Unit) or not task.lacks_tile:
+            return self._fail(task.scene, failure)
+        scene, waiting = task.scene, self.waiting[task.scene.name]
+        aside = self.aside.setdefault(scene.name, [])
+        aside.append(SetAside.of(task.job, task.number, failure))
+        waiting.discard(task.number)
+        self.tiles_done += 1
+        if not waiting or len(aside) == MOST:
+            return self._give_up(scene)
+        return Progress(scene.name, self.tiles_done, self.plan.tiles, task.stages[0])
+
+    def _give_up(self, scene: Scene) -> Progress:
+        """List an image some of whose tiles cannot be done."""
+        aside = sorted(self.aside[scene.name], key=lambda each: (each.t, each.z, each.y, each.x))
+        self.aside[scene.name] = aside
+        return self._fail(scene, summary(aside, scene.tiles))
+
     def _fail(self, scene: Scene, failure: Failure) -> Progress:
         """List an image that cannot be done, and drop what is left of it."""
         left = [
@@ -238,7 +278,9 @@ class Run:
         elif route[0] == "segment":
             self.tiles_done += len(left_over)
         reason = " ".join(failure.reason.split())
-        return self._settle(scene, "failed", reason=reason, traceback=failure.traceback)
+        aside = tuple(self.aside.get(scene.name, ()))
+        how = {"traceback": failure.traceback, "tiles_set_aside": aside}
+        return self._settle(scene, "failed", reason=reason, **how)
 
     def _report(self, scene: Scene) -> Progress:
         """Note that an image is done."""
@@ -272,6 +314,7 @@ class Run:
         how |= {"level": scene.level, "pixel_um": scene.voxel_um and scene.voxel_um[1:]}
         how |= {"place": scene.place, "shape": scene.shape, "channels": scene.measured}
         how |= {name: getattr(scene.source, name) for name in ("plate", "well", "site")}
+        how["workers"] = dict(self.workers.get(scene.name, {}))
         how["memory_mb"] = {k: round(v) for k, v in self.memory_mb.get(scene.name, {}).items()}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report

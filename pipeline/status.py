@@ -42,6 +42,7 @@ class Heartbeat:
     images: int
     started: float = field(default_factory=time.time)
     written: float = 0.0
+    dashboard: str | None = None
     tiles_at_start: int | None = None
 
     def beat(self, step: Progress, reports: Iterable[ImageReport]) -> None:
@@ -71,6 +72,7 @@ class Heartbeat:
                 "tiles_at_start": self.tiles_at_start,
                 "image": step.image,
                 "stage": step.stage,
+                "dashboard": self.dashboard,
             }
         )
 
@@ -102,6 +104,8 @@ class Status:
         Image and stage at work.
     where : str
         Process and machine.
+    dashboard : str or None
+        Address of a page that shows the workers.
     """
 
     folder: Path
@@ -117,6 +121,7 @@ class Status:
     silent: float = 0.0
     at: str = ""
     where: str = ""
+    dashboard: str | None = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -135,6 +140,8 @@ class Status:
             lines.append(f"  at work   {self.at} ({self.where})")
             left = "not known yet" if self.seconds_left is None else _span(self.seconds_left)
             lines.append(f"  time      {_span(self.seconds)} so far, left {left}")
+            if self.dashboard:
+                lines.append(f"  workers   {self.dashboard}")
         if self.state == "stopped":
             lines.append("  The same `cellseg run` goes on from there.")
         lines += [f"  failed    {n}: {why}" for n, why in list(self.failed.items())[:NAMED]]
@@ -202,6 +209,7 @@ def _from_beat(folder: Path, beat: Mapping[str, Any]) -> Status:
         silent=silent,
         at=f"{beat['image']} {beat['stage']}".strip(),
         where=f"process {beat['pid']} on {beat['host']}",
+        dashboard=beat.get("dashboard"),
     )
 
 

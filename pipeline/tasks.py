@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cellseg.pipeline.finishing import copy_regions, finish, frame
 from cellseg.pipeline.interest import Interest
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linking import link_image, match_region
+from cellseg.pipeline.logs import LOG
 from cellseg.pipeline.memory import peak_mb, reset_peak
 from cellseg.pipeline.nearby import nearby
 from cellseg.pipeline.order import RUN, merged, on_plane, runs
@@ -65,14 +65,17 @@ class Prepare:
         """Return the scene, ready for its tiles."""
         return self.scene.prepare()
 
+    def __str__(self) -> str:
+        return f"look at {self.scene.name}"
 
-def segment(job: Job, unit: int, writer: str = "") -> None:
+
+def segment(job: Job, unit: int) -> None:
     """Find what the window of a tile shows."""
     grid = job.scene.grid
     plane, position = divmod(unit, len(grid))
     found = job.scene.look(plane, grid.read(position))
     seen = None if found is None else Candidates.of_tile(found, grid, position, job.rules.margin)
-    job.work.write_tile(unit, seen, writer)
+    job.work.write_tile(unit, seen)
 
 
 def complete_block(job: Job, unit: int) -> None:
@@ -107,7 +110,7 @@ def _decide_within(job: Job, plane: int, block: int, region: Interest) -> None:
     def load(position: int) -> Candidates:
         # A cell may ask for a tile further off, as may one of another block meanwhile.
         if not job.work.has_tile(first + position):
-            segment(job, first + position, f".{os.getpid()}")
+            segment(job, first + position)
         return job.work.read_tile(first + position)
 
     def predict(window: Box) -> Instances:
@@ -312,6 +315,14 @@ class Unit:
         """The image."""
         return self.job.scene
 
+    @property
+    def lacks_tile(self) -> bool:
+        """Whether it is to segment a tile, and has not."""
+        return self.stages[0] == "segment" and not self.job.work.has_tile(self.number)
+
+    def __str__(self) -> str:
+        return f"{self.stages[0]} {self.number} of {self.scene.name}"
+
     def __call__(self) -> dict[str, Spent]:
         """Return what each stage that it was part of has cost.
 
@@ -324,8 +335,10 @@ class Unit:
                 break
             reset_peak()
             start = time.perf_counter()
-            STAGES[stage](self.job, 0 if spent else self.number)
+            number = 0 if spent else self.number
+            STAGES[stage](self.job, number)
             spent[stage] = Spent(time.perf_counter() - start, peak_mb())
+            LOG.debug("%s %d of %s, %.3f s", stage, number, self.scene.name, spent[stage].seconds)
             if self.job.units(stage) > 1:
                 break
         return spent

@@ -24,6 +24,7 @@ from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
 from cellseg.pipeline.decided import Decided
+from cellseg.pipeline.files import own_name
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import on_plane
@@ -86,15 +87,12 @@ class Unfinished:
             if folder != self._home(folder.parent.name):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def write_tile(self, unit: int, found: Candidates | None, writer: str = "") -> None:
-        """Write what a tile's window shows; None for one that shows background only.
-
-        Several workers may write the same one at a time if each names itself as `writer`.
-        """
+    def write_tile(self, unit: int, found: Candidates | None) -> None:
+        """Write what a tile's window shows; None for one that shows background only."""
         if found is None:
             self.mark("segment", unit, NOTHING)
         else:
-            _write(self._path("segment", unit), found.to_arrays(), writer=writer)
+            _write(self._path("segment", unit), found.to_arrays())
 
     def has_tile(self, unit: int) -> bool:
         """Whether it is known what a tile's window shows."""
@@ -300,7 +298,8 @@ class Unfinished:
 
     def write_rows(self, number: int, rows: pa.Table) -> None:
         """Write the measured rows of a run."""
-        write_table(self._path("measure", number, TABLE), [rows], rows.schema)
+        path = self._path("measure", number, TABLE)
+        write_table(path, [rows], rows.schema, own_name())
 
     def rows_path(self, number: int) -> Path:
         """Return where the measured rows of a run lie."""
@@ -328,13 +327,14 @@ class DecidedBlock:
         return on_plane(Cells.from_arrays(arrays), self.plane)
 
 
-def _write(
-    path: Path, arrays: Arrays, facts: Mapping[str, Any] | None = None, writer: str = ""
-) -> None:
-    """Write arrays, and a few facts that can be read without them."""
+def _write(path: Path, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+    """Write arrays, and a few facts that can be read without them.
+
+    One that was taken for dead may still write the same at the time.
+    """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = save(contiguous, {"facts": json.dumps(facts or {})})
-    replace_file(path, lambda partial: partial.write_bytes(content), writer)
+    replace_file(path, lambda partial: partial.write_bytes(content), own_name())
 
 
 def _read(path: Path, names: list[str] | None = None) -> dict[str, NDArray[Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,4 +29,9 @@ class Chore:
             raise RuntimeError("not this time")
         if self.kind == "deadly" and tries == 1:
             os._exit(9)
+        if self.kind == "poison":
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind in ("slow", "endless"):
+            time.sleep(0.03 if self.kind == "slow" else 60)
         return 10 * self.number

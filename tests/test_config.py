@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from cellseg.models import CellsegError
-from cellseg.pipeline.config import Config, read_config
+from cellseg.pipeline.config import Cluster, Config, read_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +37,9 @@ def test_without_any_source_the_defaults_hold() -> None:
 def test_the_shipped_file_holds_the_defaults_and_names_every_key() -> None:
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
     assert read_config(ROOT / "config.toml") == Config()
-    assert set(tomllib.loads(text.replace("# threads", "threads"))) == set(Config.model_fields)
+    named = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
+    assert set(named) == set(Config.model_fields)
+    assert set(named["cluster"]) == set(Cluster.model_fields)
 
 
 def test_file_then_environment_then_command_line_win(
@@ -66,6 +69,9 @@ def test_a_named_file_is_read_in_place_of_the_one_here(here: Path) -> None:
         ("workers = \nthreads = 1", {}, {}, ["config.toml: not valid TOML", "line 1"]),
         ('device = "gpu"', {}, {}, ['device = "gpu" is not "auto" or "cpu" or "cuda"', "cuda:0"]),
         ('device = "cuda:"', {}, {}, ['device = "cuda:" is not']),
+        ('engine = "condor"', {}, {}, ['"local" or "slurm"', 'text like "tcp://host:8786"']),
+        ("[cluster]\ncore = 1", {}, {}, ["[cluster] core is not a key", "Did you mean cores?"]),
+        ('[cluster]\nwalltime = "2h"', {}, {}, ["[cluster] walltime", 'text like "02:00:00"']),
         ("", {"WORKERS": "many"}, {}, ['CELLSEG_WORKERS: workers = "many" is not a whole']),
         ("", {"PRECISION": "float16"}, {}, ["CELLSEG_PRECISION", '"float32" or "bfloat16"']),
         ("", {}, {"threads": 0}, ["--threads: threads = 0 is not a whole number of at least 1"]),
@@ -125,6 +131,18 @@ def test_a_gpu_that_is_missing_is_an_error_and_never_the_cpu(
     with pytest.raises(CellsegError) as caught:
         Config(device=device).torch_device()
     assert all(word in str(caught.value) for word in [f'device = "{device}"', *words])
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"), [(None, None), ("00:30", 1800), ("1-02:00:05", 93605)]
+)
+def test_the_time_of_a_job_in_seconds(walltime: str | None, seconds: int | None) -> None:
+    assert Cluster(walltime=walltime).walltime_seconds == seconds
+
+
+def test_jobs_have_the_cores_of_their_job_and_a_schedulers_workers_their_own_threads() -> None:
+    assert Config(engine="slurm", workers=8, cluster=Cluster(cores=6)).torch_threads() == 6
+    assert Config(engine="tcp://head:8786", workers=8).torch_threads() == 1
 
 
 def test_the_cores_are_shared_out_and_never_none(monkeypatch: pytest.MonkeyPatch) -> None:

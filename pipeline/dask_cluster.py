@@ -1,0 +1,182 @@
+"""Workers on dask: processes of this machine, jobs of a batch system, or a scheduler's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.deploy import Cluster
+
+from cellseg.models.errors import CellsegError
+from cellseg.pipeline.config import Config
+from cellseg.pipeline.logs import LogFiles
+
+__all__ = ["connected"]
+
+SETTINGS = {
+    # Each death of a worker is told here at once, and what follows is decided here.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    # Workers count as processes that run here do: dask would set these to others.
+    "distributed.nanny.pre-spawn-environ": dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
+    ),
+}
+PRELOAD = "cellseg.pipeline.worker"
+DASHBOARD = 8787
+SUBMITS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "sge": "qsub"}
+"""The command of each batch system that starts a job."""
+CONNECTS = 30
+"""Seconds to find a scheduler."""
+CLEARS = 120
+"""Seconds before the end of its time at which a job takes no new work."""
+
+
+@contextmanager
+def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
+    """Give a client of the workers that a configuration asks for.
+
+    Raises
+    ------
+    CellsegError
+        If they cannot be started, or there is no such scheduler, or its workers have
+        another version of cellseg.
+    """
+    with dask.config.set(SETTINGS), warnings.catch_warnings():
+        # Where its port is taken, by another run perhaps, the page gets another one.
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
+        if config.engine == "local":
+            with _local(config) as cluster, Client(cluster) as client:
+                yield client
+        elif config.engine in SUBMITS:
+            with _jobs(config, logs) as cluster, Client(cluster) as client:
+                yield client
+        else:
+            with _scheduler(config.engine) as client:
+                yield client
+
+
+def _local(config: Config) -> LocalCluster:
+    return LocalCluster(
+        n_workers=config.workers,
+        threads_per_worker=1,
+        # The system knows better than a worker what memory there is.
+        memory_limit=0,
+        dashboard_address=f"127.0.0.1:{DASHBOARD}",
+        silence_logs=False,
+        preload=[PRELOAD],
+    )
+
+
+@contextmanager
+def _jobs(config: Config, logs: LogFiles | None) -> Iterator[Cluster]:
+    """Start jobs of a batch system; one that ends before the run does is started again."""
+    with _job_cluster(config, logs) as cluster:
+        try:
+            cluster.scale(1)
+            cluster.sync(cluster._correct_state)
+        except RuntimeError as error:
+            said = " ".join(str(error).split("stderr:")[-1].split())
+            raise CellsegError(
+                f"[cluster]: {SUBMITS[config.engine]} refuses the job: {said}"
+                " Mend the keys of [cluster] in config.toml."
+            ) from None
+        least = config.cluster.minimum or config.workers
+        cluster.adapt(
+            minimum=min(least, config.workers), maximum=config.workers, target_duration="100ms"
+        )
+        yield cluster
+
+
+def _job_cluster(config: Config, logs: LogFiles | None) -> Cluster:
+    engine, command = config.engine, SUBMITS[config.engine]
+    try:
+        import dask_jobqueue
+    except ImportError:
+        raise CellsegError(
+            f'engine = "{engine}" needs dask-jobqueue. Install it: pip install "cellseg[cluster]"'
+        ) from None
+    if shutil.which(command) is None:
+        raise CellsegError(
+            f'engine = "{engine}" but there is no {command} here. Start cellseg where jobs can be'
+            ' submitted, or set engine to "local".'
+        )
+    kind = getattr(dask_jobqueue, f"{engine.upper()}Cluster")
+    return kind(**job_options(config, logs))
+
+
+def job_options(config: Config, logs: LogFiles | None) -> dict[str, Any]:
+    """Return what dask-jobqueue is to ask a batch system for."""
+    about, engine = config.cluster, config.engine
+    worker = ["--nthreads", "1", "--memory-limit", "0", "--preload", PRELOAD]
+    if (seconds := about.walltime_seconds) is not None and seconds > 3 * CLEARS:
+        worker += ["--lifetime", f"{seconds - CLEARS}s", "--lifetime-stagger", f"{CLEARS // 2}s"]
+    options: dict[str, Any] = {
+        "cores": about.cores,
+        "processes": 1,
+        "memory": about.memory,
+        "walltime": about.walltime,
+        "queue": about.queue,
+        "account" if engine in ("slurm", "pbs") else "project": about.account,
+        "interface": about.interface,
+        "job_name": "cellseg",
+        "job_extra_directives": [*_gpus(engine, about.gpus), *about.directives],
+        "job_script_prologue": list(about.prologue),
+        "worker_extra_args": worker,
+        "log_directory": str(logs.folder) if logs else None,
+        "scheduler_options": {"dashboard_address": f":{DASHBOARD}"},
+    }
+    if engine == "pbs":
+        gpus = f":ngpus={about.gpus}" if about.gpus else ""
+        memory = about.memory.replace(" ", "").lower()
+        options["resource_spec"] = f"select=1:ncpus={about.cores}{gpus}:mem={memory}"
+    return options
+
+
+def _gpus(engine: str, count: int) -> list[str]:
+    """Return the directive that asks for GPUs; PBS has them in its resources."""
+    words = {"slurm": f"--gres=gpu:{count}", "lsf": f"-gpu num={count}", "sge": f"-l gpu={count}"}
+    return [words[engine]] if count and engine in words else []
+
+
+@contextmanager
+def _scheduler(where: str) -> Iterator[Client]:
+    """Connect to a scheduler that is there, by its address or a file that holds it."""
+    about = {"scheduler_file": where} if "://" not in where else {"address": where}
+    if "scheduler_file" in about and not Path(where).is_file():
+        raise CellsegError(f'engine = "{where}": no such file. It is what the scheduler writes.')
+    try:
+        client = Client(**about, timeout=CONNECTS)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise CellsegError(
+            f'engine = "{where}": no dask scheduler answers there ({said}).'
+            " Start one (dask scheduler), or give the address of one that runs."
+        ) from None
+    with client:
+        _check_versions(client, where)
+        yield client
+
+
+def _check_versions(client: Client, where: str) -> None:
+    """Refuse workers that might find other cells."""
+    here, found = _versions(), client.run(_versions)
+    for worker, there in found.items():
+        for name, version in here.items():
+            if there.get(name) != version:
+                raise CellsegError(
+                    f'engine = "{where}": worker {worker} has {name} {there.get(name)}, here is'
+                    f" {version}. Start its workers in the same environment as cellseg."
+                )
+
+
+def _versions() -> dict[str, str]:
+    names = ("cellseg", "numpy", "scikit-image", "torch", "zarr")
+    return {name: importlib.metadata.version(name) for name in names}
