@@ -115,7 +115,7 @@ class Shard(Run):
         with claim(folder, self.what, together=True, name=f"shard-{self.part.name}") as mine:
             self.mine, self.claims = mine, Claims(folder, mine)
             self.records = Records(folder, self.part, mine)
-            self.logs.open()
+            self.log_files.open()
             try:
                 for step in self._carry_out():
                     yield step
@@ -125,7 +125,7 @@ class Shard(Run):
                 self._leave()
                 raise
             finally:
-                self.logs.close()
+                self.log_files.close()
 
     def _carry_out(self) -> Iterator[Progress]:
         self._agree()

@@ -58,7 +58,7 @@ class Run:
         self.memory_mb: dict[str, dict[str, float]] = {}
         self.workers: dict[str, Counter[str]] = {}
         self.aside: dict[str, list[SetAside]] = {}
-        self.logs = LogFiles(plan.results.logs_folder, config.log)
+        self.log_files = LogFiles(plan.results.logs_folder, config.log)
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -86,13 +86,13 @@ class Run:
         folder = self.plan.results.folder
         folder.mkdir(parents=True, exist_ok=True)
         with nullcontext(held) if held is not None else claim(folder, self.what) as mine:
-            self.logs.open()
+            self.log_files.open()
             try:
                 for step in self._carry_out():
                     yield step
                     mine.check()
             finally:
-                self.logs.close()
+                self.log_files.close()
 
     def _carry_out(self) -> Iterator[Progress]:
         """Compute what is not complete yet, then gather it."""
@@ -134,7 +134,7 @@ class Run:
         if not self.tasks:
             return
         neural = "sha256" in self.plan.model
-        with started(self.config, self.logs, neural=neural) as engine:
+        with started(self.config, self.log_files, neural=neural) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)
