@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ from cellseg.pipeline.progress import progress
 from cellseg.pipeline.stopping import CONTINUE, Stopped, heeding
 
 if TYPE_CHECKING:
+    from cellseg.pipeline.config import Config
+    from cellseg.pipeline.lock import Claim
     from cellseg.pipeline.plan import Plan
     from cellseg.pipeline.result import Result
     from cellseg.pipeline.review.apply import ApplyEdits
+    from cellseg.pipeline.shard_records import Part
     from cellseg.pipeline.stages import Run
 
 SOME = 10
@@ -90,6 +94,12 @@ def main() -> None:
 @settings_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and compute nothing.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run has computed.")
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Be one of N processes, on any machines, that do the images between them; they agree by"
+    " files in the results. `cellseg finish` then gathers.",
+)
 @workers_option
 @engine_option
 @device_option
@@ -104,6 +114,7 @@ def run(
     *,
     dry_run: bool,
     fresh: bool,
+    shard: str | None,
     workers: int | None,
     engine: str | None,
     device: str | None,
@@ -119,8 +130,15 @@ def run(
     75: stopped by SIGTERM or SIGUSR1, as batch systems send them; the same command goes on.
     """
     from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.shard_records import Part
     from cellseg.pipeline.workflow import read_workflow
 
+    part = None if shard is None else Part.read(shard)
+    if part is not None and fresh:
+        raise CellsegError(
+            "--fresh with --shard: shards would forget what the others compute."
+            " Remove the results folder first, or give another one by --output."
+        )
     settings = read_workflow(workflow, overrides, images, output)
     config = read_config(config_path, workers=workers, engine=engine, device=device)
     from cellseg.pipeline.plan import plan
@@ -133,12 +151,78 @@ def run(
 
         click.echo(estimate(planned, config).text())
         return
-    going = Run(planned, config, fresh=fresh)
-    _follow(going)
+    if part is not None:
+        _run_shard(planned, config, part)
+    elif not _run_whole(Run(planned, config, fresh=fresh)):
+        ctx.exit(1)
+
+
+def _run_whole(going: Run, held: Claim | None = None) -> bool:
+    """Carry out a run, and say what came of it; return whether all could be done."""
+    planned = going.plan
+    _follow(going, held)
     result = going.result()
     _print_summary(result, time.time() - going.started.timestamp())
     _print_late_notes(going, planned)
-    if result.failed or any(export.reason for export in result.exports):
+    return not result.failed and not any(export.reason for export in result.exports)
+
+
+def _run_shard(planned: Plan, config: Config, part: Part) -> None:
+    """Do what no other shard does, and say what that was."""
+    from cellseg.pipeline.shard import Shard
+
+    going = Shard(planned, config, part)
+    _follow(going)
+    seconds = time.time() - going.started.timestamp()
+    click.echo(f"shard {part}: {going.summary}, {seconds:.1f} s")
+    for name, report in going.reports.items():
+        if report.state == "failed":
+            click.echo(f"  failed: {name}: {report.reason}", err=True)
+    click.echo(f"  once all shards have ended: cellseg finish {planned.results.folder}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@workers_option
+@engine_option
+@device_option
+@config_option
+@click.pass_context
+def finish(
+    ctx: click.Context,
+    results: Path,
+    *,
+    workers: int | None,
+    engine: str | None,
+    device: str | None,
+    config_path: Path | None,
+) -> None:
+    """Finish RESULTS, on which shards have worked: what they left undone, tables and report.
+
+    It is what `cellseg run RESULTS/workflow.toml` does. While a shard is at work it refuses,
+    and says which one.
+
+    Exit codes are those of `cellseg run`.
+    """
+    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.workflow import read_workflow
+
+    if not (results / "workflow.toml").is_file():
+        raise CellsegError(
+            f"{results}: no shard has worked there: it has no workflow.toml."
+            " Give the output folder of `cellseg run --shard`."
+        )
+    settings = read_workflow(results / "workflow.toml", output=results)
+    config = read_config(config_path, workers=workers, engine=engine, device=device)
+    from cellseg.pipeline.lock import claim
+    from cellseg.pipeline.plan import plan
+    from cellseg.pipeline.stages import Run
+
+    with claim(results, "cellseg finish") as held:
+        planned = plan(settings, config)
+        _print_plan(planned)
+        done = _run_whole(Run(planned, config), held)
+    if not done:
         ctx.exit(1)
 
 
@@ -198,12 +282,12 @@ def _print_diameter(planned: Plan, said: Collection[str] = ()) -> None:
             click.echo(f"  note: {note}")
 
 
-def _follow(going: Run) -> None:
+def _follow(going: Run, held: Claim | None = None) -> None:
     """Carry out a run, with a bar in a terminal and plain lines elsewhere."""
-    steps = going.steps()
+    steps = going.steps(held)
     if going.plan.undecided:
         said = going.plan.notes
-        next(steps)  # decides it
+        next(steps, None)  # decides it
         _print_diameter(going.plan, said)
     said_where = False
     with progress("tiles", going.plan.tiles) as show:
@@ -487,11 +571,11 @@ def measure(
         ctx.exit(1)
 
 
-def _measure(going: ApplyEdits, images: int) -> bool:
+def _measure(going: ApplyEdits, images: int, held: Claim | None = None) -> bool:
     """Measure again, with a bar; return whether all that was to be measured could be."""
     planned = going.plan
     with progress("images", images) as show:
-        for step in going.steps():
+        for step in going.steps(held):
             show(len(going.reports), f"{step.image} {step.stage}".rstrip(), None)
     _print_summary(going.result(), time.time() - going.started.timestamp())
     _print_late_notes(going, planned)
@@ -532,10 +616,21 @@ def edit(
     changed; one line says why.
     """
     from cellseg.pipeline.config import read_config
-    from cellseg.pipeline.review.edits import ApplyEdits, pending_edits, plan_taking
+    from cellseg.pipeline.lock import claim
+    from cellseg.pipeline.results import Results
 
     config = read_config(config_path, workers=workers)
-    taking = plan_taking(results, (*logs, *more))
+    Results(results).read_run()
+    with nullcontext() if dry_run else claim(results, "cellseg edit") as held:
+        if not _edit(results, (*logs, *more), config, held):
+            ctx.exit(1)
+
+
+def _edit(results: Path, logs: Sequence[Path], config: Config, held: Claim | None) -> bool:
+    """Take logs and apply them, or only list them; return whether nothing was left out."""
+    from cellseg.pipeline.review.edits import ApplyEdits, pending_edits, plan_taking
+
+    taking = plan_taking(results, logs)
     for image in taking:
         for each in image.edits:
             click.echo(f"{image.editor.image}: {each.text} ({each.who})")
@@ -544,17 +639,16 @@ def edit(
     pending = pending_edits(results)
     for name, count in pending.items():
         click.echo(f"{name}: {count} edit{'s' * (count != 1)} made before, not applied yet")
-    if not dry_run:
+    if held is not None:
         for image in taking:
             image.record()
         pending = pending_edits(results)
     done = True
-    if pending and not dry_run:
-        done = _measure(ApplyEdits(results, config, images=pending), len(pending))
+    if pending and held is not None:
+        done = _measure(ApplyEdits(results, config, images=pending), len(pending), held)
     elif not any(image.edits for image in taking) and not pending:
         click.echo("no edits to apply")
-    if not done or any(image.conflicts for image in taking):
-        ctx.exit(1)
+    return done and not any(image.conflicts for image in taking)
 
 
 @main.command()

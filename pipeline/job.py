@@ -225,6 +225,16 @@ class Job:
         done = self.work.done(stage)
         return [unit for unit in self.numbers(stage) if unit not in done]
 
+    def missing_tiles(self) -> list[int]:
+        """Return the tiles that are to be segmented; none once their cells are in order.
+
+        Other than `route`, it changes nothing.
+        """
+        labels, key = self.here.labels, self.keys.labels
+        if labels.key() == key or (self.work.runs is not None and labels.started(key)):
+            return []
+        return self.missing("segment")
+
     def complete(self) -> bool:
         """Whether nothing is left to do."""
         if self.again and self.here.facts_or_none().get("labels_state") != self.labels_state:

@@ -68,6 +68,8 @@ class RunAgain(Run):
         If it is no results folder, its inputs are gone, or an override would give other cells.
     """
 
+    what = "measuring again"
+
     def __init__(
         self,
         folder: Path,
@@ -98,6 +100,15 @@ class RunAgain(Run):
     def _job(self, scene: Scene) -> Job:
         corrections = self.corrections.get(scene.name)
         return Job(scene, self.plan.results, again=True, corrections=corrections)
+
+    def _carry_out(self) -> Iterator[Progress]:
+        """Measure and gather, if the results still are what was read of them."""
+        folder = self.plan.results.folder
+        if self.plan.results.read_run() != self.before:
+            raise CellsegError(
+                f"{folder}: another process has changed these results meanwhile. Do it again."
+            )
+        yield from super()._carry_out()
 
     def _queue_images(self) -> Iterator[Progress]:
         """Queue the images that are not measured so already."""

@@ -7,11 +7,13 @@ import importlib.metadata
 import platform
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
+from cellseg.pipeline.claims import clear_claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
 from cellseg.pipeline.diameter import Estimated
@@ -19,12 +21,14 @@ from cellseg.pipeline.execute import Failure, Outcome, started
 from cellseg.pipeline.export import EXPORTERS, Export, Exported
 from cellseg.pipeline.gather import Gathered, gather
 from cellseg.pipeline.job import Job
+from cellseg.pipeline.lock import Claim, claim
 from cellseg.pipeline.logs import LogFiles
 from cellseg.pipeline.plan import ImageReport, Plan, plan
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.set_aside import MOST, SetAside, summary
+from cellseg.pipeline.shard_records import ShardState, clear_records, read_shards
 from cellseg.pipeline.status import Heartbeat
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
 from cellseg.pipeline.workflow import Workflow
@@ -39,6 +43,9 @@ class Run:
     `plan` is another one after the first step where that says how large the cells are.
     """
 
+    what = "cellseg run"
+    """What others are told that is at work here."""
+
     def __init__(self, plan: Plan, config: Config, *, fresh: bool = False) -> None:
         self.plan = plan
         self.config = config
@@ -51,32 +58,45 @@ class Run:
         self.memory_mb: dict[str, dict[str, float]] = {}
         self.workers: dict[str, Counter[str]] = {}
         self.aside: dict[str, list[SetAside]] = {}
-        self.logs = LogFiles(plan.results.logs_folder, config.log)
+        self.log_files = LogFiles(plan.results.logs_folder, config.log)
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
         self.gathered = Gathered()
         self.heartbeat = Heartbeat(plan.results, len(plan.scenes) + len(plan.unreadable))
         self.exports: list[Exported] = []
+        self.shards: list[dict[str, Any]] = []
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self, held: Claim | None = None) -> Iterator[Progress]:
         """Compute what is not complete yet, image by image; yield after each tile and image.
+
+        Parameters
+        ----------
+        held : Claim, optional
+            That the caller holds to the results; by default it is taken here.
 
         Raises
         ------
         CellsegError
-            If the diameter of the cells is to be estimated and cannot be.
+            If somebody else is at work in the results, or the diameter of the cells is to be
+            estimated and cannot be.
         Stopped
             If that was asked, see `cellseg.pipeline.stopping`; the same run goes on from there.
         """
-        self.logs.open()
-        try:
-            yield from self._whole()
-        finally:
-            self.logs.close()
+        folder = self.plan.results.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with nullcontext(held) if held is not None else claim(folder, self.what) as mine:
+            self.log_files.open()
+            try:
+                for step in self._carry_out():
+                    yield step
+                    mine.check()
+            finally:
+                self.log_files.close()
 
-    def _whole(self) -> Iterator[Progress]:
-        """Go from images to the report."""
+    def _carry_out(self) -> Iterator[Progress]:
+        """Compute what is not complete yet, then gather it."""
+        self._recall(read_shards(self.plan.results.folder))
         self.plan.results.clear_progress()
         self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
@@ -90,6 +110,20 @@ class Run:
             self._write_run("done")
         self._write_report()
         self.plan.results.clear_progress()
+        self._forget_shards()
+
+    def _recall(self, shards: Sequence[ShardState]) -> None:
+        """Take over what shards that have ended say of the images that they did."""
+        self.shards = [shard.document for shard in shards]
+        for line in (line for shard in shards for line in shard.lines):
+            memory = line["memory_mb"]
+            spent = {k: Spent(v, memory.get(k)) for k, v in line["seconds"].items()}
+            self._add_spent(line["name"], spent)
+
+    def _forget_shards(self) -> None:
+        """Remove what shards have left beside their results."""
+        clear_records(self.plan.results.folder)
+        clear_claims(self.plan.results.folder)
 
     def _steps(self) -> Iterator[Progress]:
         """Compute what is not complete yet."""
@@ -100,7 +134,7 @@ class Run:
         if not self.tasks:
             return
         neural = "sha256" in self.plan.model
-        with started(self.config, self.logs, neural=neural) as engine:
+        with started(self.config, self.log_files, neural=neural) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)
@@ -353,6 +387,7 @@ class Run:
             "gates": self.gathered.gates,
             "images": [asdict(report) for report in self.ordered],
             "exports": [asdict(export) for export in self.exports],
+            "shards": self.shards,
         }
 
     def result(self) -> Result:

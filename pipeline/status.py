@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cellseg.pipeline.lock import alive
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.result import Progress
 from cellseg.pipeline.results import Results
@@ -215,18 +216,8 @@ def _from_beat(folder: Path, beat: Mapping[str, Any]) -> Status:
 def _state(beat: Mapping[str, Any] | None, silent: float) -> State:
     """Return whether a run that is not done still goes on."""
     if beat is not None and beat["host"] == socket.gethostname():
-        return "running" if _alive(int(beat["pid"])) else "stopped"
+        return "running" if alive(int(beat["pid"])) else "stopped"
     return "running" if silent < SILENT else "stopped"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # there, and another user's
-        return True
-    return True
 
 
 def _span(seconds: float) -> str:

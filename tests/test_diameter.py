@@ -29,6 +29,8 @@ from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.plan import Plan, plan
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.shard import Shard
+from cellseg.pipeline.shard_records import Part
 from cellseg.pipeline.stages import Run
 from cellseg.pipeline.tiles import Box
 from synthetic import cells
@@ -250,6 +252,19 @@ def test_a_run_killed_after_the_estimate_goes_on_with_it(
     next(steps), next(steps)
     steps.close()  # type: ignore[attr-defined]
     monkeypatch.setattr(diameter, "estimate_diameter", lambda model, planes: 1 / 0)
+    assert digest(run(auto, CPU).folder) == digest(expected.folder)
+
+
+def test_of_shards_one_estimates_for_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(workflow(folder, "expected", "model.diameter_px=auto"), CPU)
+    auto = workflow(folder, "out", "model.diameter_px=auto")
+    one, two = (Shard(plan(auto, CPU), CPU, Part(number, 2)) for number in (1, 2))
+    steps = one.steps()
+    next(steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(diameter, "estimate_diameter", lambda model, planes: 1 / 0)
+        list(two.steps())
+    list(steps)
     assert digest(run(auto, CPU).folder) == digest(expected.folder)
 
 

@@ -76,6 +76,8 @@ class ApplyEdits(RunAgain):
         applied yet.
     """
 
+    what = "applying edits"
+
     def __init__(
         self,
         folder: Path,
@@ -105,13 +107,13 @@ class ApplyEdits(RunAgain):
         """Those of the images to measure whose rows are as before, each with the reason."""
         return tuple(r for r in super().unmeasured if r.name in self.reports)
 
-    def steps(self) -> Iterator[Progress]:
-        """Change labels, measure, gather; yield after each step. See `RunAgain.steps`."""
+    def _carry_out(self) -> Iterator[Progress]:
+        """Change labels, measure, gather; yield after each step."""
         for name, each in self.logs.items():
             if name not in self.lost:
                 each.note_rows()
                 self.corrections[name] = corrections_of(each.log)
-        yield from super().steps()
+        yield from super()._carry_out()
         kept = {report.name for report in self.unmeasured}
         for name, each in self.logs.items():
             if name in self.reports and name not in kept and name not in self.corrected:
