@@ -88,6 +88,7 @@ class RunAgain(Run):
             raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
         self.corrected = _corrected(corrected, done)
         self.corrections = dict(corrections or {})
+        self.in_part: set[str] = set()
         if images is not None:
             done = {name: report for name, report in done.items() if name in images}
         scenes, self.lost = _scenes(folder, workflow, done)
@@ -99,7 +100,8 @@ class RunAgain(Run):
 
     def _job(self, scene: Scene) -> Job:
         corrections = self.corrections.get(scene.name)
-        return Job(scene, self.plan.results, again=True, corrections=corrections)
+        about = {"corrections": corrections, "in_part": scene.name in self.in_part}
+        return Job(scene, self.plan.results, again=True, **about)
 
     def _carry_out(self) -> Iterator[Progress]:
         """Measure and gather, if the results still are what was read of them."""
@@ -119,6 +121,8 @@ class RunAgain(Run):
             if (source := self.corrected.get(scene.name)) is not None:
                 self.tasks.append(TakeLabels(job, source))
             elif job.corrections is not None and job.corrections.pending:
+                if job.rows_stand:  # before the labels change
+                    self.in_part.add(scene.name)
                 self.tasks.append(TakeEdits(job))
             elif job.complete():
                 yield self._report(scene)
