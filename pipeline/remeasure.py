@@ -92,7 +92,7 @@ class RunAgain(Run):
         if images is not None:
             done = {name: report for name, report in done.items() if name in images}
         scenes, self.lost = _scenes(folder, workflow, done)
-        check_gates(workflow, scenes)
+        check_gates(workflow, _measured(scenes, self.kept))
         unread = tuple(report for report in self.kept.values() if report.state != "done")
         model = {k: v for k, v in document.get("model", {}).items() if k != "trained_diameter_px"}
         on_cpu = config.model_copy(update={"device": "cpu"})
@@ -189,6 +189,16 @@ def _workflow(folder: Path, overrides: Sequence[str]) -> Workflow:
                 f"{nearest(key.split('.')[0], CHANGEABLE)} Use cellseg run."
             )
     return read_workflow(folder / "workflow.toml", overrides, output=folder)
+
+
+def _measured(scenes: Sequence[Scene], kept: Mapping[str, ImageReport]) -> Iterator[str]:
+    """Yield the channels of the images to measure, and of those whose rows stay as they are."""
+    again = {scene.name for scene in scenes}
+    for scene in scenes:
+        yield from scene.measured
+    for report in kept.values():
+        if report.name not in again:
+            yield from report.channels
 
 
 def _corrected(path: Path | None, done: Mapping[str, ImageReport]) -> dict[str, MaskSource]:
