@@ -68,7 +68,7 @@ def write_training(
     seen = {scene.name: scene for scene in scenes}
     written, lines = TrainingSet(output), list[str]()
     written.retire()
-    names: list[str] = []
+    sources: dict[str, str] = {}
     for image in images:
         field = _Field(folder, image)
         if (chosen := _chosen(field, fields)) is None:
@@ -78,11 +78,11 @@ def write_training(
             raise CellsegError(f"{image.name}: {lost.get(image.name, 'its image is gone.')}")
         for name, pixels, cells in _crops(field, seen[image.name], chosen, size):
             written.add(name, pixels, cells, classed=field.classed)
-            names.append(name)
+            sources[name] = image.name
             lines.append(f"{name}: {len(cells)} cells")
-        written.note(names)
+        written.note(sources)
         yield image.name
-    if not names:
+    if not sources:
         raise CellsegError(
             f"{folder}: no image is {fields}. Correct cells and run cellseg measure, or take all"
             " images by --fields done."
