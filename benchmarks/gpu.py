@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from statistics import mean
@@ -47,7 +48,7 @@ def repeated(source: Path, times: int, path: Path) -> float:
     whole = np.tile(four, (1, count, count))[:, :height, :width]
     options = {"tile": (512, 512), "photometric": "minisblack", "metadata": {"axes": "CYX"}}
     tifffile.imwrite(path, whole, bigtiff=True, **options)
-    return whole[0].size / 1e6
+    return height * width / 1e6
 
 
 class Watch:
@@ -55,16 +56,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.lines: list[tuple[float, str]] = []
+        self.smi: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Watch:
-        import threading
-
         try:
             self.smi = subprocess.Popen(  # noqa: S603
                 [*SMI, "-i", "0", "-lms", EVERY_MS], stdout=subprocess.PIPE, text=True
             )
         except FileNotFoundError:
-            self.smi = None
             return self
         threading.Thread(target=self._note, daemon=True).start()
         return self
