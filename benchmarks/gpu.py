@@ -46,9 +46,15 @@ def repeated(source: Path, times: int, path: Path) -> float:
     count = -(-times // 2)
     height, width = times * image.shape[1], times * image.shape[2]
     whole = np.tile(four, (1, count, count))[:, :height, :width]
-    options = {"tile": (512, 512), "photometric": "minisblack", "metadata": {"axes": "CYX"}}
-    tifffile.imwrite(path, whole, bigtiff=True, **options)
-    return height * width / 1e6
+    tifffile.imwrite(
+        path,
+        whole,
+        bigtiff=True,
+        tile=(512, 512),
+        photometric="minisblack",
+        metadata={"axes": "CYX"},
+    )
+    return float(height * width / 1e6)
 
 
 class Watch:

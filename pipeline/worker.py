@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -37,6 +38,8 @@ def dask_setup(worker: Any) -> None:
     order: a batch system and a terminal send them to all processes at once.
     """
     global _number
+    # What is in its memory needs no tidying up, which takes seconds.
+    atexit.register(os._exit, 0)
     name = str(getattr(worker, "name", ""))
     _number = int(name) if name.isdecimal() else 0
     if threading.current_thread() is not threading.main_thread():
