@@ -154,3 +154,13 @@ def test_the_place_in_the_queue_follows_the_image_that_is_opened(plate: Path) ->
     queue.leave_out(second)
     assert second not in images(queue)
     assert {image for image, _ in queue.keys} == {first, third}
+
+
+def test_the_example_of_the_guide_names_the_cell_that_is_most_in_doubt(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "review.md").read_text(encoding="utf-8")
+    example = guide.split("```python\n")[1].split("```")[0]
+    exec(example.replace("results/plate", str(plate)), {})  # noqa: S102 - it is ours
+    image, label = queue_of(Contents.read(plate), "worst first").keys[0]
+    assert capsys.readouterr().out.startswith(f"{image} {label} large for its plate")
