@@ -196,6 +196,9 @@ def test_the_brush_on_a_slide_follows_the_view_in_all_label_layers(
     assert windows[0].bounding_box.visible
     brush = viewer.layers.selection.active
     assert brush is windows[1]
+    assert {each.selected_label for each in windows} == {above}
+    session.choose([])
+    assert {each.selected_label for each in windows} == {session.new_label()}
     assert above in brush.data
     viewer.scene.camera.center = (20, 30)
     box = view.painting.window[2]

@@ -137,7 +137,8 @@ class Painting:
     def _corner(self, like: Any) -> NDArray[np.float64]:
         box = self.window[2]
         corner: NDArray[np.float64] = np.array([box.y0, box.x0]) * np.asarray(like.scale[-2:])
-        return corner + np.asarray(like.translate[-2:])
+        corner += np.asarray(like.translate[-2:])
+        return corner
 
     def _pixels(self, number: int) -> NDArray[np.uint32]:
         t, z, box = self.window

@@ -88,6 +88,7 @@ class View:
         height, width = self.session.labels.shape[2:]
         self.marks = Marks(self.viewer, (height, width), self._placed(like, "marks"))
         self._bind(self.marks.layer)
+        self._select_label()
         self.viewer.layers.selection.active = like
         self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()
@@ -255,18 +256,25 @@ class View:
         for layer in self.painting.open_window(self._placed):
             self._bind(layer)
         self.painting.take(next(iter(self.session.chosen), None))
+        self._select_label()
 
     # What is chosen.
 
     def _mark_chosen(self) -> None:
         chosen = self.session.chosen
-        if chosen:
-            for layer in (*self.labels, *self.painting.windows):
-                layer.selected_label = chosen[0]
-            if self.viewer.layers.selection.active in self.painting.able:
-                self.painting.take(chosen[0])
+        self._select_label()
+        if chosen and self.viewer.layers.selection.active in self.painting.able:
+            self.painting.take(chosen[0])
         self._draw_marks()
         self._select_points()
+
+    def _select_label(self) -> None:
+        """Let the brush redraw the first chosen cell; where none is chosen, a new one."""
+        if self.session.editor is None:
+            return
+        label = next(iter(self.session.chosen), None) or self.session.editor.new_label()
+        for layer in (*self.labels, *self.painting.windows):
+            layer.selected_label = label
 
     def _select_points(self) -> None:
         """Select the points of the chosen cells; hidden points wait until they are shown."""
