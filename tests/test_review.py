@@ -478,6 +478,7 @@ def test_an_image_without_cells_is_opened_and_gets_its_first(
         results = ran(tmp_path, Exact())
     widget = show(make_napari_viewer(), results)
     assert [entry.name for entry in widget.session.contents.entries] == ["empty"]
+    assert "1 of its images not done" in widget.title.text()
     assert (len(widget.table.model.rows), len(widget.session.queue)) == (0, 0)
     for name in ("next", "previous", "accept", "delete", "undo"):
         widget.view.call(name)
