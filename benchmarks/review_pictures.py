@@ -110,6 +110,7 @@ def correction(viewer: Any, widget: ReviewWidget, path: Path) -> None:
     session.choose([label])
     view.camera.look_at(label)
     viewer.scene.camera.zoom *= 1.5
+    viewer.canvas.overlays.scale_bar.position = "bottom_center"
     found = session.box(label)
     assert found is not None
     t, z, box = found

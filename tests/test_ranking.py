@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tifffile
 
 from cellseg.models import CellsegError
+from cellseg.pipeline.differences import SCHEMA, Differences
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.review.contents import Contents
 from cellseg.pipeline.review.edits import Editor
 from cellseg.pipeline.review.norms import NEEDED
@@ -154,3 +157,24 @@ def test_the_place_in_the_queue_follows_the_image_that_is_opened(plate: Path) ->
     queue.leave_out(second)
     assert second not in images(queue)
     assert {image for image, _ in queue.keys} == {first, third}
+
+
+def test_where_another_model_differs_reaches_both_queues(results: Path) -> None:
+    name = f"{FIELDS[2]}_w1"
+    row = {"image": name, "t": 0, "z": 0, "y_px": 9.0, "x_px": 9.0, "kind": "only_b", "label_b": 3}
+    table = pa.Table.from_pylist([row], schema=SCHEMA)
+    Differences(table, 1).write(Results(results).differences_path)
+    for queue in (Session.of(results, name).queue, queue_of(Contents.read(results))):
+        assert "was no cell before" in queue.reason((name, 3))
+        queue.filter(["differs"])
+        assert queue.keys == [(name, 3)]
+
+
+def test_the_example_of_the_guide_names_the_cell_that_is_most_in_doubt(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "review.md").read_text(encoding="utf-8")
+    example = guide.split("```python\n")[1].split("```")[0]
+    exec(example.replace("results/plate", str(plate)), {})  # noqa: S102 - it is ours
+    image, label = queue_of(Contents.read(plate), "worst first").keys[0]
+    assert capsys.readouterr().out.startswith(f"{image} {label} large for its plate")

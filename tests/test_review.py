@@ -196,6 +196,9 @@ def test_the_brush_on_a_slide_follows_the_view_in_all_label_layers(
     assert windows[0].bounding_box.visible
     brush = viewer.layers.selection.active
     assert brush is windows[1]
+    assert {each.selected_label for each in windows} == {above}
+    session.choose([])
+    assert {each.selected_label for each in windows} == {session.new_label()}
     assert above in brush.data
     viewer.scene.camera.center = (20, 30)
     box = view.painting.window[2]
@@ -475,6 +478,7 @@ def test_an_image_without_cells_is_opened_and_gets_its_first(
         results = ran(tmp_path, Exact())
     widget = show(make_napari_viewer(), results)
     assert [entry.name for entry in widget.session.contents.entries] == ["empty"]
+    assert "1 of its images not done" in widget.title.text()
     assert (len(widget.table.model.rows), len(widget.session.queue)) == (0, 0)
     for name in ("next", "previous", "accept", "delete", "undo"):
         widget.view.call(name)

@@ -73,7 +73,7 @@ def test_a_cell_of_another_plane_and_time_is_gone_to_and_clicked(widget: ReviewW
     assert session.chosen == (label,)
     widget.viewer.dims.set_point((0, 1), (1, 0))
     view._released((25, 8), (25, 8), moved=False, more=False)
-    assert session.chosen == ()
+    assert view.session.chosen == ()
 
 
 def test_a_volume_is_deleted_and_cut_in_all_its_planes_and_comes_back(widget: ReviewWidget) -> None:

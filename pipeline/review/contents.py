@@ -72,11 +72,14 @@ class Contents:
         The images that are done, in the order of the run.
     editable : bool
         Whether corrections can be kept: only in a results folder.
+    undone : int
+        As many images of the run failed, or were not come to.
     """
 
     folder: Path
     entries: tuple[Entry, ...]
     editable: bool = True
+    undone: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Contents:
@@ -95,7 +98,7 @@ class Contents:
         """
         folder = results_folder(path)
         if folder is not None:
-            return cls(folder, _entries(folder))
+            return cls._of_run(folder)
         found = _members(path)
         if found:
             return cls(path, found, editable=False)
@@ -103,6 +106,20 @@ class Contents:
             f"{path}: no results of cellseg: there is no run.json, and it is no OME-Zarr plate with"
             " labels. Give the output folder of a run."
         )
+
+    @classmethod
+    def _of_run(cls, folder: Path) -> Contents:
+        try:
+            images = json.loads(Results(folder).run_path.read_text(encoding="utf-8"))["images"]
+            done = [image for image in images if image["state"] == "done"]
+        except (*DAMAGED, TypeError):
+            raise CellsegError(
+                f"{folder}: its run.json is damaged. Run the workflow again."
+            ) from None
+        if not done:
+            raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
+        entries = tuple(_entry(folder, report) for report in done)
+        return cls(folder, entries, undone=len(images) - len(done))
 
     def __getitem__(self, name: str) -> Entry:
         """Return the image of a name; a CellsegError names the nearest where there is none."""
@@ -213,17 +230,6 @@ def is_results(path: Path) -> bool:
         return path.is_dir() and "plate" in attributes(path)
     except CellsegError:
         return False
-
-
-def _entries(folder: Path) -> tuple[Entry, ...]:
-    try:
-        document = json.loads(Results(folder).run_path.read_text(encoding="utf-8"))
-        reports = [image for image in document["images"] if image["state"] == "done"]
-    except (*DAMAGED, TypeError):
-        raise CellsegError(f"{folder}: its run.json is damaged. Run the workflow again.") from None
-    if not reports:
-        raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
-    return tuple(_entry(folder, report) for report in reports)
 
 
 def _entry(folder: Path, report: Mapping[str, Any]) -> Entry:

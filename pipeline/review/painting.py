@@ -95,8 +95,8 @@ class Painting:
 
     # Windows of slides.
 
-    def open_window(self, placed: Callable[[Any, str], dict[str, Any]]) -> list[Any]:
-        """Open what is in view to the brush; return the layers that are new.
+    def open_window(self, placed: Callable[[Any, str], dict[str, Any]]) -> None:
+        """Open what is in view to the brush, a layer for each label image.
 
         Parameters
         ----------
@@ -112,9 +112,8 @@ class Painting:
         if self.session.labels.in_memory:
             raise CellsegError("the brush reaches all of this image: no window is needed.")
         self._move(self._wanted())
-        new = [self._add(number, placed) for number in range(len(self.windows), len(self.labels))]
-        self.windows += new
-        return new
+        for number in range(len(self.windows), len(self.labels)):
+            self.windows.append(self._add(number, placed))
 
     def _wanted(self) -> tuple[int, int, Box]:
         box = self.camera.around(WINDOW_PX)
@@ -137,7 +136,8 @@ class Painting:
     def _corner(self, like: Any) -> NDArray[np.float64]:
         box = self.window[2]
         corner: NDArray[np.float64] = np.array([box.y0, box.x0]) * np.asarray(like.scale[-2:])
-        return corner + np.asarray(like.translate[-2:])
+        corner += np.asarray(like.translate[-2:])
+        return corner
 
     def _pixels(self, number: int) -> NDArray[np.uint32]:
         t, z, box = self.window

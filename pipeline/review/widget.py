@@ -108,8 +108,11 @@ class ReviewWidget(QWidget):  # type: ignore[misc]
             show_info(str(error))
 
     def _name(self) -> None:
-        entry = self.session.entry
-        self.title.setText(f"<b>{entry.name}</b><br>{self.session.contents.folder}")
+        contents = self.session.contents
+        text = f"<b>{self.session.entry.name}</b><br>{contents.folder}"
+        if contents.undone:
+            text += f"<br>{contents.undone} of its images not done: see report.html"
+        self.title.setText(text)
 
     def _choose_folder(self, _checked: bool = False) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A results folder of cellseg")
