@@ -18,6 +18,7 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.curve import Curve
 from cellseg.pipeline.files import write_json
 from cellseg.pipeline.samples import median_diameter, read_samples
+from cellseg.pipeline.training_set import CLASSES
 from cellseg.pipeline.validation import (
     LEAST_SCORE,
     THRESHOLDS,
@@ -137,8 +138,17 @@ class Learning:
         return (
             f"{len(self.training)} images with {cells} cells to train on,"
             f" {len(self.validation)} to validate; steps {self.trainer.count}"
-            f" to {self.settings.steps}, in {self.folder}"
+            f" to {self.settings.steps}, in {self.folder}{self._classes_left_out}"
         )
+
+    @property
+    def _classes_left_out(self) -> str:
+        """Say so where the images come with classes that are not learned."""
+        settings = self.settings
+        there = any((Path(images).parent / CLASSES).is_dir() for images in settings.images)
+        if settings.class_images or not there:
+            return ""
+        return "; their classes are not learned: the network knows one"
 
     def steps(self) -> Iterator[Step]:
         """Train to the end; yield after each step.
