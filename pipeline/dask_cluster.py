@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import shutil
-import warnings
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from distributed.deploy import Cluster
+from distributed.utils import silence_logging_cmgr
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.config import Config
@@ -57,9 +59,8 @@ def connected(config: Config, tiles: int, logs: LogFiles | None = None) -> Itera
         If they cannot be started, or there is no such scheduler, or its workers have
         another version of cellseg.
     """
-    with dask.config.set(SETTINGS), warnings.catch_warnings():
-        # Where its port is taken, by another run perhaps, the page gets another one.
-        warnings.filterwarnings("ignore", message="Port .* is already in use")
+    # What dask has to say goes to the logs.
+    with dask.config.set(SETTINGS), silence_logging_cmgr(logging.CRITICAL):
         if config.engine == "local":
             with _local(config, tiles) as cluster, Client(cluster) as client:
                 yield client
@@ -71,14 +72,20 @@ def connected(config: Config, tiles: int, logs: LogFiles | None = None) -> Itera
                 yield client
 
 
+def _dashboard() -> int:
+    """Return dask's usual port for its page, or 0, any, where another run has that."""
+    with socket.socket() as trial:
+        return 0 if trial.connect_ex(("127.0.0.1", DASHBOARD)) == 0 else DASHBOARD
+
+
 def _local(config: Config, tiles: int) -> LocalCluster:
     return LocalCluster(
         n_workers=config.workers,
         threads_per_worker=tiles,
         # The system knows better than a worker what memory there is.
         memory_limit=0,
-        dashboard_address=f"127.0.0.1:{DASHBOARD}",
-        silence_logs=False,
+        dashboard_address=f"127.0.0.1:{_dashboard()}",
+        silence_logs=logging.CRITICAL,
         preload=[PRELOAD],
     )
 
@@ -88,8 +95,7 @@ def _jobs(config: Config, tiles: int, logs: LogFiles | None) -> Iterator[Cluster
     """Start jobs of a batch system; one that ends before the run does is started again."""
     with _job_cluster(config, tiles, logs) as cluster:
         try:
-            cluster.scale(1)
-            cluster.sync(cluster._correct_state)
+            cluster.sync(_first_job, cluster)
         except RuntimeError as error:
             said = " ".join(str(error).split("stderr:")[-1].split())
             raise CellsegError(
@@ -101,6 +107,17 @@ def _jobs(config: Config, tiles: int, logs: LogFiles | None) -> Iterator[Cluster
         # That little work waits for each says nothing: no more is given out at a time.
         cluster.adapt(minimum=least, maximum=most, target_duration="100ms")
         yield cluster
+
+
+async def _first_job(cluster: Cluster) -> None:
+    """Submit a job, and wait for what the batch system says; `scale` would wait for nothing."""
+    cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        await cluster._correct_state()
+    except RuntimeError:
+        for job in cluster._created:  # else dask waits for their end
+            job.status = Status.failed
+        raise
 
 
 def _job_cluster(config: Config, tiles: int, logs: LogFiles | None) -> Cluster:
@@ -127,6 +144,7 @@ def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, 
     if (seconds := about.walltime_seconds) is not None and seconds > 3 * CLEARS:
         worker += ["--lifetime", f"{seconds - CLEARS}s", "--lifetime-stagger", f"{CLEARS // 2}s"]
     options: dict[str, Any] = {
+        "silence_logs": logging.CRITICAL,
         "cores": about.cores,
         "processes": 1,
         "memory": about.memory,
@@ -139,7 +157,7 @@ def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, 
         "job_script_prologue": list(about.prologue),
         "worker_extra_args": worker,
         "log_directory": str(logs.folder) if logs else None,
-        "scheduler_options": {"dashboard_address": f":{DASHBOARD}"},
+        "scheduler_options": {"dashboard_address": f":{_dashboard()}"},
     }
     if engine == "pbs":
         gpus = f":ngpus={about.gpus}" if about.gpus else ""

@@ -8,25 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import resources
 from pathlib import Path
 
 import psutil
 import pytest
-from test_stages import digest
 
-from cellseg.pipeline import Config, Workflow, read_workflow, run
+from cellseg.pipeline import Config, run
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.stages import Run
-
-SETTINGS = '[model]\nname = "threshold"\n[tiling]\nsize = 128\nhalo = 48\n'
-
-
-def demo(folder: Path, name: str) -> Workflow:
-    """The demo plate in tiles small enough that there are some seams."""
-    with resources.as_file(resources.files("cellseg.workflows") / "demo_plate") as images:
-        (folder / "w.toml").write_text(f'images = "{images}"\n{SETTINGS}', encoding="utf-8")
-    return read_workflow(folder / "w.toml", output=folder / name)
+from engines import demo, digest
 
 
 @pytest.fixture(scope="module")
