@@ -744,9 +744,10 @@ def status(results: Path, *, as_json: bool) -> None:
     """
     import json
 
+    from cellseg.pipeline.shard_status import shards_status
     from cellseg.pipeline.status import read_status
 
-    found = read_status(results)
+    found = shards_status(results) or read_status(results)
     click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
 
 

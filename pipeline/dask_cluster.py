@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import warnings
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from distributed.deploy import Cluster
 
 from cellseg.models.errors import CellsegError
@@ -49,9 +49,7 @@ def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
         If they cannot be started, or there is no such scheduler, or its workers have
         another version of cellseg.
     """
-    with dask.config.set(SETTINGS), warnings.catch_warnings():
-        # Where its port is taken, by another run perhaps, the page gets another one.
-        warnings.filterwarnings("ignore", message="Port .* is already in use")
+    with dask.config.set(SETTINGS):
         if config.engine == "local":
             with _local(config) as cluster, Client(cluster) as client:
                 yield client
@@ -63,13 +61,19 @@ def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
                 yield client
 
 
+def _dashboard() -> int:
+    """Return dask's usual port for its page, or 0, any, where another run has that."""
+    with socket.socket() as trial:
+        return 0 if trial.connect_ex(("127.0.0.1", DASHBOARD)) == 0 else DASHBOARD
+
+
 def _local(config: Config) -> LocalCluster:
     return LocalCluster(
         n_workers=config.workers,
         threads_per_worker=1,
         # The system knows better than a worker what memory there is.
         memory_limit=0,
-        dashboard_address=f"127.0.0.1:{DASHBOARD}",
+        dashboard_address=f"127.0.0.1:{_dashboard()}",
         silence_logs=False,
         preload=[PRELOAD],
     )
@@ -80,19 +84,29 @@ def _jobs(config: Config, logs: LogFiles | None) -> Iterator[Cluster]:
     """Start jobs of a batch system; one that ends before the run does is started again."""
     with _job_cluster(config, logs) as cluster:
         try:
-            cluster.scale(1)
-            cluster.sync(cluster._correct_state)
+            cluster.sync(_first_job, cluster)
         except RuntimeError as error:
             said = " ".join(str(error).split("stderr:")[-1].split())
             raise CellsegError(
                 f"[cluster]: {SUBMITS[config.engine]} refuses the job: {said}"
                 " Mend the keys of [cluster] in config.toml."
             ) from None
-        least = config.cluster.minimum or config.workers
-        cluster.adapt(
-            minimum=min(least, config.workers), maximum=config.workers, target_duration="100ms"
-        )
+        most = config.workers
+        least = min(config.cluster.minimum or most, most)
+        # That little work waits for each says nothing: no more is given out at a time.
+        cluster.adapt(minimum=least, maximum=most, target_duration="100ms")
         yield cluster
+
+
+async def _first_job(cluster: Cluster) -> None:
+    """Submit a job, and wait for what the batch system says; `scale` would wait for nothing."""
+    cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        await cluster._correct_state()
+    except RuntimeError:
+        for job in cluster._created:  # else dask waits for their end
+            job.status = Status.failed
+        raise
 
 
 def _job_cluster(config: Config, logs: LogFiles | None) -> Cluster:
@@ -131,7 +145,7 @@ def job_options(config: Config, logs: LogFiles | None) -> dict[str, Any]:
         "job_script_prologue": list(about.prologue),
         "worker_extra_args": worker,
         "log_directory": str(logs.folder) if logs else None,
-        "scheduler_options": {"dashboard_address": f":{DASHBOARD}"},
+        "scheduler_options": {"dashboard_address": f":{_dashboard()}"},
     }
     if engine == "pbs":
         gpus = f":ngpus={about.gpus}" if about.gpus else ""

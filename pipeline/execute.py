@@ -99,7 +99,7 @@ def execute(
 
 @dataclass(frozen=True)
 class Here:
-    """This process, one task after the other."""
+    """One task after the other, in this process."""
 
     dashboard: str | None = None
 

@@ -177,7 +177,7 @@ class Flight:
             free = [w for w, room in self.rooms.items() if held[w] < room and w not in closed]
             if not free:
                 break
-            worker = min(free, key=lambda w: (w in troubled.avoid, held[w]))  # noqa: B023
+            worker = min(free, key=lambda w: (w in troubled.avoid, held[w]))
             if troubled.alone:
                 closed.add(worker)
                 if held[worker]:
@@ -188,13 +188,11 @@ class Flight:
 
     def _send(self, tasks: list[Any], worker: str, troubled: Troubled[Any] | None = None) -> None:
         # As bytes, which the scheduler passes on without looking into them.
-        future = self.client.submit(
-            answer,
+        packed, where = (
             dumps((self.logs, tasks)),
-            pure=False,
-            workers=[worker],
-            allow_other_workers=True,
+            {"workers": [worker], "allow_other_workers": True},
         )
+        future = self.client.submit(answer, packed, pure=False, **where)
         self.sent[future.key] = Sent(tasks, worker, future, troubled)
         future.add_done_callback(self.landed.put)
 

@@ -94,11 +94,15 @@ def test_asked_to_stop_what_is_at_work_ends_and_nothing_new_begins(
     log = tmp_path / "log"
     tasks = deque(Chore("slow", number, log) for number in range(500))
     found = []
-    with heeding(), pytest.raises(Stopped, match="SIGUSR1"):
+
+    def go() -> None:
         for outcome in execute(tasks, config):
             found.append(outcome.task.number)
             if len(found) == 3:
                 os.kill(os.getpid(), signal.SIGUSR1)
+
+    with heeding(), pytest.raises(Stopped, match="SIGUSR1"):
+        go()
     started = log.read_text(encoding="utf-8").split()
     assert len(started) == len(found) < 100
     assert tasks

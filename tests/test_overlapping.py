@@ -22,6 +22,7 @@ from PIL import Image
 
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, pyramid, read_workflow, run
+from cellseg.pipeline.files import own_name
 from cellseg.pipeline.image import open_image
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import Keys
@@ -262,7 +263,7 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(
     home = work / stage / Keys.of(planned.scenes[0]).labels
     home.mkdir(parents=True, exist_ok=True)
     # Nothing that is written to this device finds room.
-    (home / "0000000.safetensors.partial").symlink_to("/dev/full")
+    (home / f"0000000.safetensors{own_name()}.partial").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         run(workflow(toml, "out"), CPU, known)
     result = run(workflow(toml, "out"), CPU, known)

@@ -1,4 +1,4 @@
-"""Tiles that cannot be done are set aside and listed; all else is kept, and a rerun does the rest."""
+"""Tiles that cannot be done are set aside and listed; the rest is kept, a rerun does them."""
 
 from __future__ import annotations
 
