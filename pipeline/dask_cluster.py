@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import shutil
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, Status
 from distributed.deploy import Cluster
+from distributed.utils import silence_logging_cmgr
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.config import Config
@@ -49,7 +51,8 @@ def connected(config: Config, logs: LogFiles | None = None) -> Iterator[Client]:
         If they cannot be started, or there is no such scheduler, or its workers have
         another version of cellseg.
     """
-    with dask.config.set(SETTINGS):
+    # What dask has to say goes to the logs.
+    with dask.config.set(SETTINGS), silence_logging_cmgr(logging.CRITICAL):
         if config.engine == "local":
             with _local(config) as cluster, Client(cluster) as client:
                 yield client
@@ -74,7 +77,7 @@ def _local(config: Config) -> LocalCluster:
         # The system knows better than a worker what memory there is.
         memory_limit=0,
         dashboard_address=f"127.0.0.1:{_dashboard()}",
-        silence_logs=False,
+        silence_logs=logging.CRITICAL,
         preload=[PRELOAD],
     )
 
@@ -133,6 +136,7 @@ def job_options(config: Config, logs: LogFiles | None) -> dict[str, Any]:
     if (seconds := about.walltime_seconds) is not None and seconds > 3 * CLEARS:
         worker += ["--lifetime", f"{seconds - CLEARS}s", "--lifetime-stagger", f"{CLEARS // 2}s"]
     options: dict[str, Any] = {
+        "silence_logs": logging.CRITICAL,
         "cores": about.cores,
         "processes": 1,
         "memory": about.memory,

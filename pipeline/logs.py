@@ -57,16 +57,18 @@ class LogFiles:
                 handler.close()
 
 
-class _LogFile(logging.FileHandler):
-    """The log of this process."""
+class _LogFile(logging.Handler):
+    """The log of this process. No stream: those are what dask silences."""
 
     def __init__(self, files: LogFiles) -> None:
         self.belongs_to = files
-        super().__init__(files.path, delay=True, encoding="utf-8")
+        super().__init__()
         self.setFormatter(logging.Formatter(FORM))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; of other libraries, what is a warning at least."""
-        if record.name.startswith("cellseg") or record.levelno >= logging.WARNING:
-            self.belongs_to.folder.mkdir(parents=True, exist_ok=True)
-            super().emit(record)
+        if not record.name.startswith("cellseg") and record.levelno < logging.WARNING:
+            return
+        self.belongs_to.folder.mkdir(parents=True, exist_ok=True)
+        with self.belongs_to.path.open("a", encoding="utf-8") as file:
+            file.write(f"{self.format(record)}\n")
