@@ -183,6 +183,7 @@ def _run_shard(planned: Plan, config: Config, part: Part) -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
+@click.option("--wait", is_flag=True, help="Wait for the shards that are at work to end.")
 @workers_option
 @engine_option
 @device_option
@@ -192,6 +193,7 @@ def finish(
     ctx: click.Context,
     results: Path,
     *,
+    wait: bool,
     workers: int | None,
     engine: str | None,
     device: str | None,
@@ -218,12 +220,93 @@ def finish(
     from cellseg.pipeline.plan import plan
     from cellseg.pipeline.stages import Run
 
-    with claim(results, "cellseg finish") as held:
+    with claim(results, "cellseg finish", wait=wait) as held:
         planned = plan(settings, config)
         _print_plan(planned)
         done = _run_whole(Run(planned, config), held)
     if not done:
         ctx.exit(1)
+
+
+@main.command()
+@click.argument("workflow", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[INPUT]...")
+@click.option("-o", "--output", help="Folder of the results, in place of the workflow's.")
+@settings_option
+@click.option("--jobs", type=click.IntRange(min=1), default=16, help="How many. Default: 16.")
+@click.option("--partition", help="Partition of SLURM.")
+@click.option("--account", help="Account that pays.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of each job.")
+@click.option("--cpus", type=click.IntRange(min=1), help="Cores of each job.")
+@click.option("--time", "walltime", help="Time of each job, as 02:00:00. Default: as estimated.")
+@click.option("--memory", help="Memory of each job, as 8G. Default: as estimated.")
+@click.option(
+    "--sbatch",
+    "more",
+    multiple=True,
+    metavar="OPTION",
+    help='A further option of sbatch, as --sbatch "--exclude=node7"; may be repeated.',
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the scripts, and submit nothing.")
+@click.option("--workers", type=int, help="Workers in each job.")
+@device_option
+@config_option
+def submit(
+    workflow: Path,
+    images: tuple[str, ...],
+    output: str | None,
+    overrides: tuple[str, ...],
+    *,
+    jobs: int,
+    partition: str | None,
+    account: str | None,
+    gpus: int | None,
+    cpus: int | None,
+    walltime: str | None,
+    memory: str | None,
+    more: tuple[str, ...],
+    only_print: bool,
+    workers: int | None,
+    device: str | None,
+    config_path: Path | None,
+) -> None:
+    """Submit WORKFLOW to SLURM: an array of jobs that share it out, and one that finishes it.
+
+    Each job is a `cellseg run --shard`. One whose time ends before its work is queued again;
+    what a killed one had is done by others. What is not said here is taken from [cluster] of
+    the configuration, time and memory else from a window that is segmented here and now.
+    """
+    from cellseg.pipeline.config import DEFAULT_FILE, read_config
+    from cellseg.pipeline.workflow import read_workflow
+
+    settings = read_workflow(workflow, overrides, images, output)
+    config = read_config(config_path, workers=workers, device=device)
+    from cellseg.pipeline.lock import claim
+    from cellseg.pipeline.plan import plan
+    from cellseg.pipeline.submit import Asked, submission
+
+    on_gpu = gpus if gpus is not None else config.cluster.gpus
+    # The machine where jobs are submitted need not have what they are to run on.
+    planned = plan(settings, config.model_copy(update={"device": "cpu"} if on_gpu else {}))
+    asked = Asked(jobs, partition, account, gpus, cpus, walltime, memory, more)
+    found = config_path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    scripts = submission(planned, config, asked, found)
+    if only_print:
+        click.echo(f"{scripts.array}\n{scripts.finish}", nl=False)
+        return
+    _print_plan(planned)
+    planned.results.folder.mkdir(parents=True, exist_ok=True)
+    with claim(planned.results.folder, "cellseg submit"):
+        planned.results.write_workflow(planned.workflow.toml())
+        scripts.write()
+        array, last = scripts.submit()
+    count = f"{scripts.jobs} job{'s' * (scripts.jobs != 1)}"
+    click.echo(
+        f"submitted: {count} as array {array}, then {last} to finish\n"
+        f"  watch     cellseg status {planned.results.folder}; squeue --jobs={array},{last}\n"
+        f"  output    {scripts.folder}\n"
+        f"  cancel    scancel {array} {last}"
+    )
 
 
 @main.command()
@@ -663,9 +746,10 @@ def status(results: Path, *, as_json: bool) -> None:
     """
     import json
 
+    from cellseg.pipeline.shard_status import shards_status
     from cellseg.pipeline.status import read_status
 
-    found = read_status(results)
+    found = shards_status(results) or read_status(results)
     click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
 
 

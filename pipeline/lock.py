@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,9 @@ RENEWED, SILENT = 20.0, 300.0
 """Seconds between two signs of life, and without one, after which a claim of another machine
 counts no more."""
 MISSED = 3 * RENEWED
-"""Seconds without a sign of life after which the scheduler is asked whether that job is gone."""
+"""Seconds without a sign of life after which one of many asks SLURM whether that job is gone."""
+LOOKS = 2.0
+"""Seconds between two looks of one that waits for others."""
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system without hard links says."""
 
@@ -156,7 +159,12 @@ class Claim:
 
 @contextmanager
 def claim(
-    results: Path, what: str, *, together: bool = False, name: str | None = None
+    results: Path,
+    what: str,
+    *,
+    together: bool = False,
+    name: str | None = None,
+    wait: bool = False,
 ) -> Iterator[Claim]:
     """Hold a results folder: nobody else does meanwhile, here or on another machine.
 
@@ -170,6 +178,8 @@ def claim(
         Whether others may hold it too that say the same.
     name : str, optional
         Of those others, nobody else may have the same.
+    wait : bool
+        Whether to wait until nobody holds it.
 
     Raises
     ------
@@ -177,14 +187,25 @@ def claim(
         If somebody holds it; the message says who, and what to do.
     """
     own = name or uuid.uuid4().hex[:8]
-    taken = _take(results / FOLDER, f"{TOGETHER}-{own}" if together else ALONE, what)
+    taken = _take(results / FOLDER, f"{TOGETHER}-{own}" if together else ALONE, what, wait=wait)
     try:
         yield taken
     finally:
         taken.give_back()
 
 
-def _take(folder: Path, name: str, what: str) -> Claim:
+def _take(folder: Path, name: str, what: str, *, wait: bool) -> Claim:
+    """Take a claim to a results folder, now or once nobody stands in the way."""
+    while True:
+        try:
+            return _take_now(folder, name, what)
+        except CellsegError:
+            if not wait:
+                raise
+        time.sleep(LOOKS)
+
+
+def _take_now(folder: Path, name: str, what: str) -> Claim:
     """Take a claim to a results folder, then look whether one of the other kind stands."""
     together = name != ALONE
     taken = Claim.take(folder, name, what)
@@ -232,16 +253,17 @@ def holds(path: Path, token: str) -> bool:
     holder = _holder(path)
     if holder is not None and holder.token != token:
         return False
-    return _at_work(path, holder)
+    return _at_work(path, holder, MISSED)
 
 
-def _at_work(path: Path, holder: Holder | None) -> bool:
+def _at_work(path: Path, holder: Holder | None, missed: float = 0.0) -> bool:
+    """Whether a holder is, or may be, at work; its job is asked for only when it is that silent."""
     if holder is not None and holder.here:
         return holder.alive
     silent = _silent(path)
     if silent is None or silent >= SILENT:
         return False
-    return holder is None or silent < MISSED or not is_gone(holder.job)
+    return holder is None or silent < missed or not is_gone(holder.job)
 
 
 def _refuse_if_held(path: Path) -> Holder | None:

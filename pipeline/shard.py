@@ -98,6 +98,7 @@ class Shard(Run):
         self.left: deque[Scene] = deque()
         self.told = 0.0
         self.memory = 0.0
+        self.segmented = 0
 
     def steps(self, held: Claim | None = None) -> Iterator[Progress]:  # noqa: ARG002 - its own
         """Do what no other shard does until nothing is left; yield after each tile and image.
@@ -332,6 +333,7 @@ class Shard(Run):
         more: dict[str, Any],
     ) -> None:
         self.memory = max([self.memory, *memory_mb.values()])
+        self.segmented += tiles
         line = {"name": scene.name, "state": state, "tiles": tiles, "cells": 0}
         self.records.add(line | {"seconds": seconds, "memory_mb": memory_mb} | more)
 
@@ -397,7 +399,10 @@ class Shard(Run):
             "images": len(scenes) + len(self.plan.unreadable),
             "all_tiles": self.plan.tiles,
             "unreadable": {each.name: each.reason for each in self.plan.unreadable},
+            "done": sum(report.state == "done" for report in self.reports.values()),
             "found": len(self.found),
+            "tiles": self.segmented,
+            "tiles_done": self.tiles_done,
             "at": at,
         }
         self.records.note(state, **about)

@@ -16,7 +16,7 @@ from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.result import Progress
 from cellseg.pipeline.results import Results
 
-__all__ = ["Heartbeat", "Status", "read_status"]
+__all__ = ["Heartbeat", "Status", "read_status", "span"]
 
 EVERY = 2.0
 """Seconds between two signs of life."""
@@ -138,8 +138,8 @@ class Status:
         lines.append(f"  cells     {self.cells:,} in the images that are done")
         if self.state == "running":
             lines.append(f"  at work   {self.at} ({self.where})")
-            left = "not known yet" if self.seconds_left is None else _span(self.seconds_left)
-            lines.append(f"  time      {_span(self.seconds)} so far, left {left}")
+            left = "not known yet" if self.seconds_left is None else span(self.seconds_left)
+            lines.append(f"  time      {span(self.seconds)} so far, left {left}")
             if self.dashboard:
                 lines.append(f"  workers   {self.dashboard}")
         if self.state == "stopped":
@@ -152,10 +152,10 @@ class Status:
     @property
     def _first_line(self) -> str:
         if self.state == "done":
-            return f"{self.folder}: done, in {_span(self.seconds)}"
+            return f"{self.folder}: done, in {span(self.seconds)}"
         if self.state == "running":
             return f"{self.folder}: running"
-        return f"{self.folder}: stopped before its end, last sign of life {_span(self.silent)} ago"
+        return f"{self.folder}: stopped before its end, last sign of life {span(self.silent)} ago"
 
     @property
     def _images(self) -> str:
@@ -220,7 +220,7 @@ def _state(beat: Mapping[str, Any] | None, silent: float) -> State:
     return "running" if silent < SILENT else "stopped"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Return a length of time for people: ``2:03:11`` or ``12 s``."""
     if seconds < 120:
         return f"{seconds:.0f} s"

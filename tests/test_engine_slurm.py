@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,16 +16,11 @@ from cellseg.pipeline.logs import LogFiles
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.stages import Run
 from engines import demo, digest
+from slurm import slurm
+
+__all__ = ["slurm"]
 
 JOB = Cluster(queue="cpu", cores=1, memory="1GB", interface="lo", walltime="00:20:00")
-
-
-@pytest.fixture
-def slurm() -> None:
-    """A SLURM that answers."""
-    ask = ["sinfo", "-h"]
-    if shutil.which("sinfo") is None or subprocess.run(ask, check=False).returncode:
-        pytest.skip("no SLURM here")
 
 
 def jobs() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import multiprocessing
@@ -33,10 +32,10 @@ from cellseg.pipeline.shard_records import Part, read_shards
 from cellseg.workflows import __file__ as workflows
 from exact import Exact
 from plates import write_plate
+from shared_out import digest
 from synthetic import cells
 
 CPU = Config(device="cpu")
-MAY_DIFFER = ("run.json", "workflow.toml", "report.html")
 LARGE = "large"
 DEMO = Path(workflows).parent / "quickstart.toml"
 KILLED_SEEDS = (1,)
@@ -76,15 +75,6 @@ def in_turns(*steps: Iterator[Progress]) -> None:
     going = list(steps)
     while going:
         going = [each for each in going if next(each, None) is not None]
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """Hash every file of a results folder that must not depend on how the run went."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in MAY_DIFFER and "logs" not in path.parts
-    }
 
 
 def run_json(folder: Path) -> dict[str, Any]:
