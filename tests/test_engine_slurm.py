@@ -107,7 +107,7 @@ def test_each_batch_system_is_asked_for_what_the_keys_say(
         prologue=("module load cuda",),
     )
     config = Config(device="cpu", engine=engine, workers=2, cluster=cluster)
-    options = job_options(config, LogFiles(tmp_path / "logs"))
+    options = job_options(config, 1, LogFiles(tmp_path / "logs"))
     del options["scheduler_options"], options["silence_logs"]
     job = getattr(dask_jobqueue, f"{engine}").__dict__[f"{engine.upper()}Job"]
     script = job(scheduler="tcp://head:1", name="w0", **options).job_script()
