@@ -100,8 +100,8 @@ class RunAgain(Run):
 
     def _job(self, scene: Scene) -> Job:
         corrections = self.corrections.get(scene.name)
-        about = {"corrections": corrections, "in_part": scene.name in self.in_part}
-        return Job(scene, self.plan.results, again=True, **about)
+        in_part = scene.name in self.in_part
+        return Job(scene, self.plan.results, again=True, corrections=corrections, in_part=in_part)
 
     def _carry_out(self) -> Iterator[Progress]:
         """Measure and gather, if the results still are what was read of them."""
