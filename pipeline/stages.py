@@ -53,7 +53,7 @@ class Run:
         self.workers: dict[str, Counter[str]] = {}
         self.left = TimeLeft()
         self.aside: dict[str, list[SetAside]] = {}
-        self.logs = LogFiles(plan.results.logs_folder, config.log)
+        self.log_files = LogFiles(plan.results.logs_folder, config.log)
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -71,11 +71,11 @@ class Run:
         Stopped
             If that was asked, see `cellseg.pipeline.stopping`; the same run goes on from there.
         """
-        self.logs.open()
+        self.log_files.open()
         try:
             yield from self._whole()
         finally:
-            self.logs.close()
+            self.log_files.close()
 
     def _whole(self) -> Iterator[Progress]:
         """Go from images to the report."""
@@ -103,7 +103,7 @@ class Run:
         if not self.tasks:
             return
         neural = "sha256" in self.plan.model
-        with started(self.config, self.logs, neural=neural) as engine:
+        with started(self.config, self.log_files, neural=neural) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)

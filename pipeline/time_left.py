@@ -111,9 +111,9 @@ class TimeLeft:
             kinds |= {"share", "layer"} if scene.overlap == "keep" else set()
             kinds |= COSTS.keys() - {"match", "link", "share", "layer"}
             kinds -= {"complete", "decide"} if len(scene.grid) == 1 else set()
-            megapixels = scene.tiles * scene.tiling.size**2
-            megapixels = min(megapixels, scene.planes * scene.shape[3] * scene.shape[4]) / 1e6
-            image = Image(megapixels, scene.tiles, scene.tiles, dict.fromkeys(kinds, 1.0))
+            looked_at = scene.tiles * scene.tiling.size**2
+            px = min(looked_at, scene.planes * scene.shape[3] * scene.shape[4])
+            image = Image(px / 1e6, scene.tiles, scene.tiles, dict.fromkeys(kinds, 1.0))
             self.images[scene.name] = image
 
     def set_out(self, job: Job, route: Iterable[str], missing: int) -> None:
@@ -170,7 +170,8 @@ class TimeLeft:
         """Return the seconds of a tile; the first one of a process waits for its model."""
         count, seconds = self.segmented, self.spent.get("segment", 0.0)
         if count > 2 * len(self.first_tiles):
-            count, seconds = count - len(self.first_tiles), seconds - sum(self.first_tiles)
+            count -= len(self.first_tiles)
+            seconds -= sum(self.first_tiles)
         return seconds / max(count, 1)
 
     def _units(self, image: Image, stage: str) -> int:
