@@ -95,7 +95,7 @@ class Shard(Run):
         self.given_up: set[str] = set()
         self.own_tiles: Counter[str] = Counter()
         self.identity = _identity(plan)
-        self.left: deque[Scene] = deque()
+        self.to_claim: deque[Scene] = deque()
         self.told = 0.0
         self.memory = 0.0
         self.segmented = 0
@@ -173,8 +173,8 @@ class Shard(Run):
         # While shards are at work a plate lists nothing: some of its fields are begun anew.
         self._start_plates(set())
         scenes = self.plan.scenes
-        self.left = deque(scenes)
-        self.left.rotate(-(len(scenes) * (self.part.number - 1) // self.part.of))
+        self.to_claim = deque(scenes)
+        self.to_claim.rotate(-(len(scenes) * (self.part.number - 1) // self.part.of))
         self._claim()
         yield from ()
 
@@ -187,15 +187,15 @@ class Shard(Run):
 
     def _claim_one(self) -> bool:
         """Claim the next piece of work that nobody has; return whether there was one."""
-        for _ in range(len(self.left)):
-            scene = self.left.popleft()
+        for _ in range(len(self.to_claim)):
+            scene = self.to_claim.popleft()
             if self._is_settled(scene):
                 continue
             large = scene.tiles > SMALL
             taken = self._claim_part(scene) if large else self._claim_image(Prepare(scene))
             if taken and not large:
                 return True
-            (self.left.appendleft if taken else self.left.append)(scene)
+            (self.to_claim.appendleft if taken else self.to_claim.append)(scene)
             if taken:
                 return True
         return False
