@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cellseg.models import CellsegError
-from cellseg.pipeline.claims import Claims, Work
+from cellseg.pipeline.claims import Claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.execute import Outcome
 from cellseg.pipeline.files import replace_file
+from cellseg.pipeline.in_hand import Chunk, InHand
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import digest
 from cellseg.pipeline.lock import Claim, claim
@@ -43,35 +43,6 @@ EVERY = 2.0
 """Seconds between two signs of how far it is."""
 WAIT = 1.0
 """Seconds between two looks for what another shard is about to know."""
-
-
-@dataclass(eq=False)
-class Chunk:
-    """Some tiles of a large image that this shard has claimed."""
-
-    work: Work
-    waiting: set[int]
-    seconds: float = 0.0
-    memory_mb: float | None = None
-    tiles: int = 0
-    failure: SetAside | None = None
-
-
-@dataclass(eq=False)
-class InHand:
-    """What this shard has claimed and not done yet."""
-
-    images: dict[str, Work] = field(default_factory=dict)
-    chunks: dict[tuple[str, int], Chunk] = field(default_factory=dict)
-    looking: set[str] = field(default_factory=set)
-
-    def __len__(self) -> int:
-        return len(self.images) + len(self.chunks) + len(self.looking)
-
-    @property
-    def works(self) -> list[Work]:
-        """The claims."""
-        return [*self.images.values(), *(chunk.work for chunk in self.chunks.values())]
 
 
 class Shard(Run):
@@ -355,7 +326,7 @@ class Shard(Run):
         """Write down how it went with an image."""
         step = super()._settle(scene, state, **how)
         report, work = self.reports[scene.name], self.hand.images.pop(scene.name)
-        more = {"cells": report.cells}
+        more: dict[str, Any] = {"cells": report.cells}
         if state == "failed":
             self.claims.set_aside(work, scene.key)
             more |= {"reason": report.reason, "traceback": report.traceback}
