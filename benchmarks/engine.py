@@ -32,7 +32,8 @@ from cellseg.pipeline.gather import gather
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.stages import Run
-from cellseg.pipeline.tasks import STAGES, Spent, Unit
+from cellseg.pipeline.tasks import STAGES, Unit
+from cellseg.pipeline.time_left import Spent
 
 ONE = Config(device="cpu", threads=1)
 TWO = Config(device="cpu", workers=2, threads=1)

@@ -16,6 +16,7 @@ class Progress:
     """One step of a run: a unit of work or an image is done, or the cells' size is known.
 
     `all_tiles` is only right from then on. `stage` is the one of `ROUTE` that the image is in.
+    `seconds_left` is None as long as that is not known.
     """
 
     image: str
@@ -23,6 +24,7 @@ class Progress:
     all_tiles: int
     stage: str = ""
     report: ImageReport | None = None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cellseg.models import CellsegError
-from cellseg.pipeline.claims import Claims, Work
+from cellseg.pipeline.claims import Claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.execute import Outcome
 from cellseg.pipeline.files import replace_file
+from cellseg.pipeline.in_hand import Chunk, InHand
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import digest
 from cellseg.pipeline.lock import Claim, claim
@@ -45,35 +45,6 @@ WAIT = 1.0
 """Seconds between two looks for what another shard is about to know."""
 
 
-@dataclass(eq=False)
-class Chunk:
-    """Some tiles of a large image that this shard has claimed."""
-
-    work: Work
-    waiting: set[int]
-    seconds: float = 0.0
-    memory_mb: float | None = None
-    tiles: int = 0
-    failure: SetAside | None = None
-
-
-@dataclass(eq=False)
-class InHand:
-    """What this shard has claimed and not done yet."""
-
-    images: dict[str, Work] = field(default_factory=dict)
-    chunks: dict[tuple[str, int], Chunk] = field(default_factory=dict)
-    looking: set[str] = field(default_factory=set)
-
-    def __len__(self) -> int:
-        return len(self.images) + len(self.chunks) + len(self.looking)
-
-    @property
-    def works(self) -> list[Work]:
-        """The claims."""
-        return [*self.images.values(), *(chunk.work for chunk in self.chunks.values())]
-
-
 class Shard(Run):
     """A plan of which this process does what no other shard does; see `Run`.
 
@@ -95,7 +66,7 @@ class Shard(Run):
         self.given_up: set[str] = set()
         self.own_tiles: Counter[str] = Counter()
         self.identity = _identity(plan)
-        self.left: deque[Scene] = deque()
+        self.to_claim: deque[Scene] = deque()
         self.told = 0.0
         self.memory = 0.0
         self.segmented = 0
@@ -173,8 +144,8 @@ class Shard(Run):
         # While shards are at work a plate lists nothing: some of its fields are begun anew.
         self._start_plates(set())
         scenes = self.plan.scenes
-        self.left = deque(scenes)
-        self.left.rotate(-(len(scenes) * (self.part.number - 1) // self.part.of))
+        self.to_claim = deque(scenes)
+        self.to_claim.rotate(-(len(scenes) * (self.part.number - 1) // self.part.of))
         self._claim()
         yield from ()
 
@@ -187,15 +158,15 @@ class Shard(Run):
 
     def _claim_one(self) -> bool:
         """Claim the next piece of work that nobody has; return whether there was one."""
-        for _ in range(len(self.left)):
-            scene = self.left.popleft()
+        for _ in range(len(self.to_claim)):
+            scene = self.to_claim.popleft()
             if self._is_settled(scene):
                 continue
             large = scene.tiles > SMALL
             taken = self._claim_part(scene) if large else self._claim_image(Prepare(scene))
             if taken and not large:
                 return True
-            (self.left.appendleft if taken else self.left.append)(scene)
+            (self.to_claim.appendleft if taken else self.to_claim.append)(scene)
             if taken:
                 return True
         return False
@@ -355,7 +326,7 @@ class Shard(Run):
         """Write down how it went with an image."""
         step = super()._settle(scene, state, **how)
         report, work = self.reports[scene.name], self.hand.images.pop(scene.name)
-        more = {"cells": report.cells}
+        more: dict[str, Any] = {"cells": report.cells}
         if state == "failed":
             self.claims.set_aside(work, scene.key)
             more |= {"reason": report.reason, "traceback": report.traceback}

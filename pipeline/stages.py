@@ -30,7 +30,8 @@ from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.set_aside import MOST, SetAside, summary
 from cellseg.pipeline.shard_records import ShardState, clear_records, read_shards
 from cellseg.pipeline.status import Heartbeat
-from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Spent, Unit, Work
+from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit, Work
+from cellseg.pipeline.time_left import Spent, TimeLeft
 from cellseg.pipeline.workflow import Workflow
 from cellseg.pipeline.written_plate import plates_of, retire
 
@@ -57,6 +58,7 @@ class Run:
         self.seconds: dict[str, dict[str, float]] = {}
         self.memory_mb: dict[str, dict[str, float]] = {}
         self.workers: dict[str, Counter[str]] = {}
+        self.left = TimeLeft()
         self.aside: dict[str, list[SetAside]] = {}
         self.log_files = LogFiles(plan.results.logs_folder, config.log)
         self.tiles_done = 0
@@ -101,6 +103,7 @@ class Run:
         self.plan.results.write_workflow(self.plan.workflow.toml())
         self._write_run("running")
         for step in self._steps():
+            step = replace(step, seconds_left=self.left.seconds())
             self.heartbeat.beat(step, self.reports.values())
             yield step
         self._gather()
@@ -116,9 +119,7 @@ class Run:
         """Take over what shards that have ended say of the images that they did."""
         self.shards = [shard.document for shard in shards]
         for line in (line for shard in shards for line in shard.lines):
-            memory = line["memory_mb"]
-            spent = {k: Spent(v, memory.get(k)) for k, v in line["seconds"].items()}
-            self._add_spent(line["name"], spent)
+            self._sum_up(line["name"], line["seconds"], line["memory_mb"])
 
     def _forget_shards(self) -> None:
         """Remove what shards have left beside their results."""
@@ -143,6 +144,7 @@ class Run:
         """Queue the images that no earlier run has finished."""
         results = self.plan.results
         done = set() if self.fresh else {s.name for s in self.plan.scenes if self._is_done(s)}
+        self.left.expect(scene for scene in self.plan.scenes if scene.name not in done)
         self._start_plates(done)
         for scene in self.plan.scenes:
             if self.fresh:
@@ -165,7 +167,7 @@ class Run:
             return
         elif failure is not None:
             yield self._set_aside(task, failure)
-        elif (step := self._advance(task, outcome.result)) is not None:
+        elif (step := self._advance(task, outcome.result, outcome.where)) is not None:
             yield step
 
     def _decide(self, estimated: Estimated, failure: Failure | None) -> Progress:
@@ -206,14 +208,14 @@ class Run:
         job.here.sweep()
 
     def _advance(
-        self, task: Prepare | TakeEdits | TakeLabels | Unit, result: Any
+        self, task: Prepare | TakeEdits | TakeLabels | Unit, result: Any, where: str
     ) -> Progress | None:
         """Queue what the result of a task makes possible."""
         if isinstance(task, Prepare | TakeEdits | TakeLabels):
             self._set_out(self._job(result))
             return None
         job, name = task.job, task.scene.name
-        self._add_spent(name, result)
+        self._add_spent(name, result, where)
         self.tiles_done += "segment" in result
         self.waiting[name].discard(task.number)
         if "finish" in result:
@@ -230,6 +232,7 @@ class Run:
         self.routes[job.scene.name] = route = job.route()
         missing = job.missing("segment") if "segment" in route else []
         self.tiles_done += job.scene.tiles - len(missing)
+        self.left.set_out(job, route, len(missing))
         self._go_on(job)
 
     def _go_on(self, job: Job, *done: str) -> None:
@@ -318,14 +321,23 @@ class Run:
         how["memory_mb"] = {k: round(v) for k, v in self.memory_mb.get(scene.name, {}).items()}
         report = ImageReport(scene.name, source, state, **how)
         self.reports[scene.name] = report
+        self.left.drop(scene.name)
         return Progress(scene.name, self.tiles_done, self.plan.tiles, report=report)
 
-    def _add_spent(self, name: str, spent: dict[str, Spent]) -> None:
+    def _add_spent(self, name: str, spent: dict[str, Spent], where: str) -> None:
+        for stage, own in spent.items():
+            self.left.note(name, stage, own, where)
+        seconds = {stage: own.seconds for stage, own in spent.items()}
+        known = {k: own.memory_mb for k, own in spent.items() if own.memory_mb is not None}
+        self._sum_up(name, seconds, known)
+
+    def _sum_up(self, name: str, spent: dict[str, float], memory_mb: dict[str, float]) -> None:
+        """Note what stages of an image have taken: seconds, and the most memory in MB."""
         seconds, memory = self.seconds.setdefault(name, {}), self.memory_mb.setdefault(name, {})
         for stage, own in spent.items():
-            seconds[stage] = seconds.get(stage, 0.0) + own.seconds
-            if own.memory_mb is not None:
-                memory[stage] = max(memory.get(stage, 0.0), own.memory_mb)
+            seconds[stage] = seconds.get(stage, 0.0) + own
+        for stage, most in memory_mb.items():
+            memory[stage] = max(memory.get(stage, 0.0), most)
 
     @property
     def ordered(self) -> tuple[ImageReport, ...]:

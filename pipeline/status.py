@@ -73,6 +73,7 @@ class Heartbeat:
                 "image": step.image,
                 "stage": step.stage,
                 "dashboard": self.dashboard,
+                "seconds_left": step.seconds_left,
             }
         )
 
@@ -205,12 +206,18 @@ def _from_beat(folder: Path, beat: Mapping[str, Any]) -> Status:
         beat["tiles"],
         beat["all_tiles"],
         seconds=now - beat["started"],
-        seconds_left=taken / finished * left if finished > 0 else None,
+        seconds_left=_left(beat, taken / finished * left if finished > 0 else None, silent),
         silent=silent,
         at=f"{beat['image']} {beat['stage']}".strip(),
         where=f"process {beat['pid']} on {beat['host']}",
         dashboard=beat.get("dashboard"),
     )
+
+
+def _left(beat: Mapping[str, Any], by_tiles: float | None, silent: float) -> float | None:
+    """Return the seconds left as the run foresees them; else, at the rate of its tiles."""
+    foreseen = beat.get("seconds_left")
+    return by_tiles if foreseen is None else max(foreseen - silent, 0.0)
 
 
 def _state(beat: Mapping[str, Any] | None, silent: float) -> State:

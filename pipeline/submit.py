@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cellseg.models.errors import CellsegError
@@ -103,7 +104,7 @@ class Submission:
     def write(self) -> None:
         """Write the scripts."""
         for name, text in ((ARRAY, self.array), (FINISH, self.finish)):
-            replace_file(self.folder / name, lambda path, text=text: path.write_text(text, "utf-8"))
+            replace_file(self.folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
     def submit(self) -> tuple[str, str]:
         """Submit them, and return the numbers of the jobs.

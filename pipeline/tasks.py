@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,7 @@ from cellseg.pipeline.table import (
     overlaps_of,
 )
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.time_left import Spent
 from cellseg.pipeline.touched import read_touched, scan_touched
 from cellseg.pipeline.tracking import restore_tracks, track_image, with_tracks
 from cellseg.pipeline.volume_table import volume_table
@@ -71,13 +72,20 @@ class Prepare:
         return f"look at {self.scene.name}"
 
 
-def segment(job: Job, unit: int) -> None:
-    """Find what the window of a tile shows."""
+def segment(job: Job, unit: int) -> int:
+    """Find what the window of a tile shows; return how many cells it answers for."""
     grid = job.scene.grid
     plane, position = divmod(unit, len(grid))
     found = job.scene.look(plane, grid.read(position))
     seen = None if found is None else Candidates.of_tile(found, grid, position, job.rules.margin)
     job.work.write_tile(unit, seen)
+    return 0 if seen is None else _count_centres(seen, grid.core(position))
+
+
+def _count_centres(found: Candidates, core: Box) -> int:
+    """Return how many cells have their centre in the core of a tile."""
+    inside = (found.centres >= (core.y0, core.x0)) & (found.centres < (core.y1, core.x1))
+    return int(inside.all(axis=1).sum())
 
 
 def complete_block(job: Job, unit: int) -> None:
@@ -291,7 +299,7 @@ def _ids(job: Job, unit: int, cells: Cells | Volumes) -> NDArray[np.uint32]:
     return np.arange(first, first + len(cells), dtype=np.uint32)
 
 
-STAGES: dict[str, Callable[[Job, int], None]] = {
+STAGES: dict[str, Callable[[Job, int], int | None]] = {
     "segment": segment,
     "scan": scan_region,
     "touched": scan_touched,
@@ -309,13 +317,6 @@ STAGES: dict[str, Callable[[Job, int], None]] = {
     "finish": finish,
 }
 """What is done in a unit of each stage of a job."""
-
-
-class Spent(NamedTuple):
-    """What a unit of a stage has cost: seconds, and the most memory the process held, in MB."""
-
-    seconds: float
-    memory_mb: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,12 +360,13 @@ class Unit:
             if spent and (self.job.units(stage) > 1 or self.job.missing(stage) != [0]):
                 break
             reset_peak()
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             number = 0 if spent else self.number
-            STAGES[stage](self.job, number)
-            spent[stage] = Spent(time.perf_counter() - start, peak_mb())
-            LOG.debug("%s %d of %s, %.3f s", stage, number, self.scene.name, spent[stage].seconds)
-            if self.job.units(stage) > 1:
+            cells = STAGES[stage](self.job, number) or 0
+            seconds, units = time.perf_counter() - start, max(self.job.units(stage), 1)
+            spent[stage] = Spent(seconds, peak_mb(), time.process_time() - busy, units, cells)
+            LOG.debug("%s %d of %s, %.3f s", stage, number, self.scene.name, seconds)
+            if units > 1:
                 break
         return spent
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,11 @@ from pathlib import Path
 import pytest
 
 from cellseg.pipeline import Config, read_workflow, run
+from cellseg.pipeline.claims import DEATHS
+from cellseg.pipeline.cli import main
+from cellseg.pipeline.lock import SILENT
+from cellseg.pipeline.shard import CHUNK, SMALL
+from cellseg.pipeline.submit import LEAST, MARGIN, WARNING
 from shared_out import digest
 
 ROOT = Path(__file__).parent.parent
@@ -63,3 +70,20 @@ def test_snakemake(tmp_path: Path, environment: dict[str, str], expected: dict[s
     command = [snakemake, "-s", str(SCRIPTS / "Snakefile"), "--cores", "2", "--config", *about]
     subprocess.run(command, env=environment, cwd=tmp_path, check=True)
     assert digest(tmp_path / "out") == expected
+
+
+def test_the_guide_names_commands_and_numbers_that_there_are() -> None:
+    guide = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^cellseg (\w+) (.*)$", guide, re.MULTILINE)
+    assert {name for name, _ in commands} == {"run", "finish", "submit", "status"}
+    for name, rest in commands:
+        main.commands[name].make_context(name, shlex.split(rest))  # raises for what is not known
+    text = " ".join(guide.split())
+    assert (WARNING, LEAST, SILENT, DEATHS, MARGIN) == (120, 15, 300.0, 3, 3.0)
+    assert "is told two minutes before its time is over" in text
+    assert f"asks for three times that and {LEAST} minutes" in text
+    assert f"its silence of {SILENT / 60:.0f} minutes" in text
+    assert f"of one of more than {SMALL} tiles, each takes {CHUNK} tiles at a time" in text
+    assert "What three died at" in text
+    for script in re.findall(r"\]\((clusters/[\w.]+)\)", guide):
+        assert (ROOT / "docs" / script).is_file()

@@ -121,7 +121,7 @@ def test_a_shard_that_stops_leaves_its_work_to_others(plate: Path) -> None:
         stopped = shard(settings, 1, 2).steps()
         for _ in range(taken):
             next(stopped)
-        stopped.close()
+        stopped.close()  # type: ignore[attr-defined]
         assert read_shards(plate.parent / "out")[0].state == "stopped"
     list(shard(settings, 2, 2).steps())
     assert set(read_shards(plate.parent / "out")[1].done) >= {LARGE, "c"}

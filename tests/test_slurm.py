@@ -57,7 +57,8 @@ def printed(out: Path) -> str:
 
 
 def wait_for_the_end(out: Path, last: str) -> None:
-    wait_for(lambda: state_of(last) not in ("PENDING", "RUNNING", "COMPLETING"))
+    # A job that was queued again waits two minutes, unless SLURM is told otherwise.
+    wait_for(lambda: state_of(last) not in ("PENDING", "RUNNING", "COMPLETING"), 400)
     assert state_of(last) == "COMPLETED", printed(out)
 
 
