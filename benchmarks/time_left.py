@@ -33,7 +33,7 @@ EVERY = 0.2
 
 def follow(workflow: Path, workers: int, segmenter: Segmenter | None) -> list[tuple[float, float]]:
     """Run; return pairs of seconds since the start, and seconds left as foretold then."""
-    config = Config(device="cpu", workers=workers, threads=1, worker_kind="process")
+    config = Config(device="cpu", workers=workers, threads=1)
     going = Run(
         plan(read_workflow(workflow, output=workflow.with_suffix("")), config, segmenter), config
     )
