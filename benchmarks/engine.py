@@ -4,8 +4,9 @@
 
 ``overhead``: a plate with one worker against a plain loop over the same stages, in turn, best of
 some rounds. ``speed-up``: the same plate with one worker and with two, one torch thread each, from
-start to end and from the first tile on, as a longer run would show. ``tiles``: 100,000 tiles of no
-work through two dask workers; the scheduler is in this process, whose memory is given.
+start to end and from the first field on, as a longer run would show. ``waiting``: the same with
+tiles that only wait, where no core is wanting: what the engine itself loses. ``tiles``: 100,000
+tiles of no work through two dask workers; the scheduler is in this process, whose memory is given.
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ class Idle(Unit):
     def __call__(self) -> dict[str, Spent]:
         """Say that it is done."""
         return {"segment": Spent(0.0, None)}
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting(Unit):
+    """A tile that takes its time and no core, so that cores are no limit."""
+
+    def __call__(self) -> dict[str, Spent]:
+        """Wait."""
+        time.sleep(0.2)
+        return {"segment": Spent(0.2, None)}
 
 
 def plate(folder: Path, fields: int, model: str) -> Path:
@@ -150,6 +161,22 @@ def many_tiles(path: Path, count: int) -> dict[str, Any]:
     }
 
 
+def waiting(path: Path, count: int) -> dict[str, Any]:
+    """Compare two workers with one on tiles that wait, from the first one on."""
+    planned = plan(at(path, "waiting"), ONE)
+    job = Job(planned.scenes[0].prepare(), planned.results)
+    seconds = []
+    for config in (ONE, TWO):
+        tasks = deque(Waiting(job, ("segment",), number) for number in range(count))
+        moments = [time.perf_counter() for _ in execute(tasks, config)]
+        seconds.append((moments[-1] - moments[0]) / (count - config.workers))
+    return {
+        "one_s_a_tile": seconds[0],
+        "two_s_a_tile": seconds[1],
+        "times": seconds[0] / seconds[1],
+    }
+
+
 def main() -> None:
     """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -170,6 +197,7 @@ def main() -> None:
             small = Path(name) / "small"
             small.mkdir()
             found["tiles"] = many_tiles(plate(small, 1, "threshold"), options.tiles)
+            found["waiting"] = waiting(small / "w.toml", 200)
         if "overhead" in options.only:
             found["overhead"] = overhead(path, options.rounds)
         if "speed-up" in options.only:

@@ -45,12 +45,9 @@ class Cluster(Frozen):
         examples=["8GB"],
         description="Memory of a job; cellseg run --dry-run says how much a worker takes.",
     )
-    walltime: str | None = Field(
-        default=None,
-        pattern=r"^(\d+-)?\d+:\d\d(:\d\d)?$",
-        examples=["02:00:00"],
-        description="Time of a job. One that ends is followed by another.",
-    )
+    walltime: (
+        Annotated[str, Field(pattern=r"^(\d+-)?\d+:\d\d(:\d\d)?$", examples=["02:00:00"])] | None
+    ) = Field(default=None, description="Time of a job. One that ends is followed by another.")
     gpus: int = Field(default=0, ge=0, description="GPUs of a job; 1 is what a worker uses.")
     interface: str | None = Field(
         default=None,

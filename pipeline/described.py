@@ -22,7 +22,7 @@ def describe(
         # Nothing tells whether an object is the one of an earlier run, unless it says so.
         own_key = getattr(segmenter, "key", None) or uuid.uuid4().hex
         model: dict[str, Any] = {"name": type(segmenter).__qualname__, "key": str(own_key)}
-        if config.workers > 1:
+        if config.engine != "local" or (config.workers > 1 and config.worker_kind != "thread"):
             _check_pickles(segmenter)
     else:
         model = workflow.model.model_dump(mode="json")
