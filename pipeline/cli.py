@@ -468,6 +468,8 @@ def train(
     with progress("steps", settings.steps) as show:
         for step in learning.steps():
             show(step.count, step.losses_text, step.validation_text)
+    if (outcome := learning.outcome) is not None:
+        click.echo(outcome)
     click.echo(
         f"weights   {learning.weights_path}\nlog       {learning.curve.csv_path}"
         f"\ncurve     {learning.curve.picture_path}"

@@ -36,6 +36,10 @@ class Curve:
             rows = list(csv.DictReader(file))
         return [row for row in rows if row["step"].isdigit() and None not in row.values()]
 
+    def measured(self) -> list[Row]:
+        """Return the lines of steps after which the accuracy was measured."""
+        return [row for row in self.rows() if all(row.get(name) for name in self.accuracy)]
+
     def rewind(self, count: int) -> list[Row]:
         """Forget all after step `count`, which a resume takes again; return what is left."""
         rows = [row for row in self.rows() if int(row["step"]) <= count]

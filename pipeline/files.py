@@ -10,8 +10,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 
 def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
@@ -110,19 +110,31 @@ def append_line(path: Path, line: str) -> int:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    with path.open("a+b") as file:
-        file.truncate(_whole_lines(file))
+    with path.open("a+b", buffering=0) as file:
+        whole = _whole_lines(file)
+        file.truncate(whole)
         file.seek(0, os.SEEK_END)
-        file.write(f"{line}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            _write_all(file, f"{line}\n".encode())
+            os.fsync(file.fileno())
+        except OSError as error:  # a full disk: nothing of the line stays
+            file.truncate(whole)
+            error.filename = error.filename or str(path)
+            raise
         written = file.tell()
     if new:
         _sync_folder(path.parent)
     return written
 
 
-def _whole_lines(file: BinaryIO, block: int = 2**16) -> int:
+def _write_all(file: RawIOBase, content: bytes) -> None:
+    """Write bytes to a file that may take a part of them at a time."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _whole_lines(file: RawIOBase, block: int = 2**16) -> int:
     """Return the bytes of a file up to the end of its last whole line."""
     end = file.seek(0, os.SEEK_END)
     while end:

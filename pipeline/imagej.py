@@ -67,14 +67,14 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.suffix.lower() == ".roi":
         yield path.stem, path.read_bytes()
         return
-    rois = [name for name in names_in(path) if name.lower().endswith(".roi")]
-    if not rois:
+    if not any(name.lower().endswith(".roi") for name in names_in(path)):
         raise CellsegError(
             f"{path}: no ROIs in it. Save it in ImageJ's ROI Manager by More > Save."
         )
     with zipfile.ZipFile(path) as packed:
-        for name in rois:
-            yield name[: -len(".roi")], packed.read(name)
+        for entry in packed.infolist():  # by place, as several may have one name
+            if entry.filename.lower().endswith(".roi"):
+                yield entry.filename[: -len(".roi")], packed.read(entry)
 
 
 def names_in(path: Path) -> list[str]:

@@ -71,6 +71,7 @@ class Import:
         self.set = TrainingSet(output)
         self.skipped: list[Skipped] = []
         self.cells = 0
+        self._kinds: set[int] = set()
         self.images: list[str] = []
         self.sources = self._find(annotations)
         self.paths = _images(images)
@@ -142,6 +143,9 @@ class Import:
             except CellsegError as error:
                 self._skip(path, str(error).removeprefix(f"{path}: ").rstrip("."))
             yield name
+        for rank, name in enumerate(self.classes, 1):
+            if rank not in self._kinds:
+                self._skip("--classes", f"no cell is called {name}")
         self.set.write_report(self.report)
 
     def _add(self, name: str, path: Path, source: MaskSource) -> None:
@@ -157,6 +161,7 @@ class Import:
         self.set.add(name, pixels, drawn.cells, classed=len(self.classes) > 1)
         self.images.append(name)
         self.cells += len(drawn.cells)
+        self._kinds.update(drawn.cells.classes.tolist())
 
     def _drawn(self, source: MaskSource, shape: tuple[int, int]) -> Drawn:
         """Return the cells of an image."""

@@ -47,6 +47,8 @@ ROUTE = (
 ``copy``."""
 AGAIN = ("scan", "order", "measure", "finish")
 """The stages where the cells of label images that are there are measured again."""
+IN_PART = ("touched", "order", "measure", "finish")
+"""The same where only those are that edits have touched."""
 TOGETHER = 64
 """Planes that are one unit of ``match``, ``share`` and ``paint``, where each is small."""
 DEPTH = 0.75
@@ -68,12 +70,16 @@ class Job:
         see `cellseg.pipeline.rescan`.
     corrections : Corrections, optional
         What a person has corrected of those label images.
+    in_part : bool
+        Whether the table says what they showed before, so that only what the corrections have
+        touched is measured: see `cellseg.pipeline.touched`.
     """
 
     scene: Scene
     results: Results
     again: bool = False
     corrections: Corrections | None = None
+    in_part: bool = False
 
     @cached_property
     def here(self) -> ImageResults:
@@ -245,6 +251,13 @@ class Job:
         return painted and here.cells_done(self.keys.cells) and pictured and self.placed
 
     @property
+    def rows_stand(self) -> bool:
+        """Whether there is a table of what the label images show, measured as asked for."""
+        here = self.here
+        measured = here.cells_done(self.keys.cells) and here.measured_on(self.keys.labels)
+        return measured and here.labels.changed_ns < here.cells_path.stat().st_ctime_ns
+
+    @property
     def placed(self) -> bool:
         """Whether the image is where the results go, if they go to a plate."""
         return self.here.field is None or self.here.image_key() == self.image_key
@@ -278,7 +291,7 @@ class Job:
     def route(self) -> tuple[str, ...]:
         """Return the stages that lead from what earlier runs have left to the end."""
         if self.again:
-            return AGAIN
+            return IN_PART if self.in_part else AGAIN
         stages = self._route()
         if self.copying and not self.copied.claimed(self.image_key):
             self.work.restart("frame")

@@ -23,7 +23,8 @@ from cellseg.pipeline.polygons import Feature, edges_of, rectangle
 from cellseg.pipeline.tiles import FAR
 
 LINES = {"line", "linestrip", "point", "points"}
-AREAS = ("polygon", "rectangle", "oriented_rectangle", "circle", "mask")
+AREAS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "circle", "mask")
+"""``rotation`` is what X-AnyLabeling calls a rectangle that is turned."""
 Points = NDArray[np.float64]
 """Float64 (N, 2) of y and x."""
 

@@ -83,6 +83,12 @@ class LabelStore:
                     digest.update(repr((str(path.relative_to(self.path)), *stamp(path))).encode())
         return digest.hexdigest()
 
+    @property
+    def changed_ns(self) -> int:
+        """When a file of the full resolution was last changed or put there, in ns."""
+        paths = (path for image in self.layer_paths for path in (image / "0").rglob("*"))
+        return max((path.stat().st_ctime_ns for path in paths if path.is_file()), default=0)
+
     def _images(self) -> list[Pyramid]:
         return [Pyramid(path) for path in self.layer_paths]
 

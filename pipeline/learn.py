@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from cellseg.models.train import Trainer
 from cellseg.models.weights import Card, read_card, save_weights
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.curve import Curve
+from cellseg.pipeline.files import write_json
 from cellseg.pipeline.samples import median_diameter, read_samples
+from cellseg.pipeline.training_set import CLASSES
 from cellseg.pipeline.validation import (
     LEAST_SCORE,
     THRESHOLDS,
@@ -85,7 +88,7 @@ class Learning:
         self.trainer = Trainer(settings, self.training, device, config.precision, loaders)
         self.curve = Curve(self.folder, ACCURACY)
         if fresh:
-            made = self.checkpoint_path, self.curve.csv_path, self.weights_path
+            made = self.checkpoint_path, self.curve.csv_path, self.weights_path, self.start_path
             for path in (*made, self.curve.picture_path):
                 path.unlink(missing_ok=True)
         self.best = -1.0
@@ -105,14 +108,47 @@ class Learning:
         """The best weights so far."""
         return self.folder / f"{self.settings.name}.safetensors"
 
+    @property
+    def start_path(self) -> Path:
+        """How good the weights are that a training starts from."""
+        return self.folder / "start.json"
+
+    @property
+    def outcome(self) -> str | None:
+        """What became of the weights that it started from, in words; None where there are none."""
+        try:
+            start = json.loads(self.start_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        rows = [{name: float(row[name]) for name in ACCURACY} for row in self.curve.measured()]
+        if not rows:
+            return None
+        best = max(rows, key=quality)
+        before, after = (_aps(accuracy) for accuracy in (start, best))
+        if quality(best) > quality(start):
+            return f"better than {self.settings.start}: AP {after}, which had {before}"
+        return (
+            f"no better than {self.settings.start}, whose weights are kept: AP {before}, the best"
+            f" of the training had {after}"
+        )
+
     def describe(self) -> str:
         """Say what is learned from."""
         cells = sum(len(np.unique(s.labels)) - bool((s.labels == 0).any()) for s in self.training)
         return (
             f"{len(self.training)} images with {cells} cells to train on,"
             f" {len(self.validation)} to validate; steps {self.trainer.count}"
-            f" to {self.settings.steps}, in {self.folder}"
+            f" to {self.settings.steps}, in {self.folder}{self._classes_left_out}"
         )
+
+    @property
+    def _classes_left_out(self) -> str:
+        """Say so where the images come with classes that are not learned."""
+        settings = self.settings
+        there = any((Path(images).parent / CLASSES).is_dir() for images in settings.images)
+        if settings.class_images or not there:
+            return ""
+        return "; their classes are not learned: the network knows one"
 
     def steps(self) -> Iterator[Step]:
         """Train to the end; yield after each step.
@@ -123,6 +159,7 @@ class Learning:
         trainer, settings = self.trainer, self.settings
         if settings.start is not None and trainer.count == 0:
             before = self._validate()
+            write_json(self.start_path, before.accuracy)
             self._keep(before)
             yield Step(0, {}, before)
         while not trainer.done:
@@ -174,3 +211,8 @@ class Learning:
             | {"images": len(self.training), "validation_images": len(self.validation)},
             accuracy=validation.accuracy,
         )
+
+
+def _aps(accuracy: Mapping[str, float]) -> str:
+    """Return the AP at each IoU, in words."""
+    return " / ".join(f"{accuracy[f'ap_{iou:g}']:.3f}" for iou in THRESHOLDS)

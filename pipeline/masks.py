@@ -78,6 +78,8 @@ class Masks:
             return to_layers(self.cells, (height, width)), classes
         self._check_types()
         planes = [np.asarray(layer.pixels[0, 0, 0]) for layer in self.layers]
+        if any(plane.dtype.kind == "i" and plane.min(initial=0) < 0 for plane in planes):
+            raise CellsegError(f"{self.source}: labels below 0. Renumber them from 1 on.")
         return np.stack(planes).astype(np.int32), None
 
     def _check_types(self) -> None:

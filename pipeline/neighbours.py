@@ -26,7 +26,7 @@ def neighbours(patch: Patch) -> Columns:
     height, width = patch.pixel_um or (np.nan, np.nan)
     tall = 1.0 if patch.pixel_um is None else height / width
     centres = _centres(patch)
-    distance = neighbour_distance_px(patch)
+    distance = neighbour_distance_px(patch.settings, patch.pixel_um)
     nearest, second, count = _distances(patch, centres, distance, tall)
     if patch.solid_centres is None:
         y0, x0 = (-0.5 - along for along in centres.T)
@@ -52,12 +52,12 @@ def neighbours_reach(_settings: Measure) -> int:
     return 1
 
 
-def neighbour_distance_px(patch: Patch) -> float:
-    """Return how far a neighbour may be, in widths of a pixel."""
-    asked = patch.settings.neighbour_distance_um
-    if asked is None or patch.pixel_um is None:
-        return patch.settings.neighbour_distance_px
-    return asked / patch.pixel_um[1]
+def neighbour_distance_px(settings: Measure, pixel_um: tuple[float, float] | None) -> float:
+    """Return how far a neighbour may be, in widths of a pixel of a height and width in um."""
+    asked = settings.neighbour_distance_um
+    if asked is None or pixel_um is None:
+        return settings.neighbour_distance_px
+    return asked / pixel_um[1]
 
 
 def disc_in_rectangle(radius: float, y0: Floats, x0: Floats, y1: Floats, x1: Floats) -> Floats:

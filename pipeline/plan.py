@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -235,7 +235,7 @@ def plan(
     if problems and len(problems) == len(fields):
         raise problems[0]
     check_found(workflow.region, [scene.region for scene in scenes])
-    check_gates(workflow, scenes)
+    check_gates(workflow, (name for scene in scenes for name in scene.measured))
     results = Results(Path(workflow.output.path))
     sizes = disagreements((each.source.plate, each.voxel_um) for each in scenes)
     wells = [(each.source.plate, each.source.well) for each in scenes if each.source.well]
@@ -251,12 +251,11 @@ def plan(
     return planned if known is None else planned.sized(known)
 
 
-def check_gates(workflow: Workflow, scenes: Sequence[Scene]) -> None:
-    """Refuse gates on columns that no image's table will have."""
+def check_gates(workflow: Workflow, measured: Iterable[str]) -> None:
+    """Refuse gates on columns that no table will have of images with the channels given."""
     if not workflow.gates:
         return
-    measured = dict.fromkeys(name for scene in scenes for name in scene.measured)
-    columns = schema(workflow.measure, tuple(measured))
+    columns = schema(workflow.measure, tuple(dict.fromkeys(measured)))
     check_columns(workflow.gates, {each.name: is_number(each.type) for each in columns})
 
 

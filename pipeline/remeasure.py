@@ -88,10 +88,11 @@ class RunAgain(Run):
             raise CellsegError(f"{folder}: none of its images is done. Run the workflow first.")
         self.corrected = _corrected(corrected, done)
         self.corrections = dict(corrections or {})
+        self.in_part: set[str] = set()
         if images is not None:
             done = {name: report for name, report in done.items() if name in images}
         scenes, self.lost = _scenes(folder, workflow, done)
-        check_gates(workflow, scenes)
+        check_gates(workflow, _measured(scenes, self.kept))
         unread = tuple(report for report in self.kept.values() if report.state != "done")
         model = {k: v for k, v in document.get("model", {}).items() if k != "trained_diameter_px"}
         on_cpu = config.model_copy(update={"device": "cpu"})
@@ -99,7 +100,8 @@ class RunAgain(Run):
 
     def _job(self, scene: Scene) -> Job:
         corrections = self.corrections.get(scene.name)
-        return Job(scene, self.plan.results, again=True, corrections=corrections)
+        in_part = scene.name in self.in_part
+        return Job(scene, self.plan.results, again=True, corrections=corrections, in_part=in_part)
 
     def _carry_out(self) -> Iterator[Progress]:
         """Measure and gather, if the results still are what was read of them."""
@@ -119,6 +121,8 @@ class RunAgain(Run):
             if (source := self.corrected.get(scene.name)) is not None:
                 self.tasks.append(TakeLabels(job, source))
             elif job.corrections is not None and job.corrections.pending:
+                if job.rows_stand:  # before the labels change
+                    self.in_part.add(scene.name)
                 self.tasks.append(TakeEdits(job))
             elif job.complete():
                 yield self._report(scene)
@@ -185,6 +189,16 @@ def _workflow(folder: Path, overrides: Sequence[str]) -> Workflow:
                 f"{nearest(key.split('.')[0], CHANGEABLE)} Use cellseg run."
             )
     return read_workflow(folder / "workflow.toml", overrides, output=folder)
+
+
+def _measured(scenes: Sequence[Scene], kept: Mapping[str, ImageReport]) -> Iterator[str]:
+    """Yield the channels of the images to measure, and of those whose rows stay as they are."""
+    again = {scene.name for scene in scenes}
+    for scene in scenes:
+        yield from scene.measured
+    for report in kept.values():
+        if report.name not in again:
+            yield from report.channels
 
 
 def _corrected(path: Path | None, done: Mapping[str, ImageReport]) -> dict[str, MaskSource]:

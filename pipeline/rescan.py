@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.models import CellsegError
@@ -23,6 +24,7 @@ from cellseg.pipeline.overlaps import Overlaps
 from cellseg.pipeline.pyramid import shards
 from cellseg.pipeline.scan import LAYER, Scan, T, X, Y, Z
 from cellseg.pipeline.table import BOX
+from cellseg.pipeline.touched import SCANNED, read_touched, scan_of_rows
 from cellseg.pipeline.track import Tracks
 from cellseg.pipeline.volumes import Volumes
 
@@ -162,11 +164,7 @@ _COLUMNS = ("classes", "scores", "seam", "track", "parent")
 
 def _found(job: Job) -> Iterator[Found]:
     """Yield all cells, some range of labels at a time."""
-    units = range(job.units("scan"))
-    ranges = [np.unique(job.work.read_scanned_labels(unit) // RUN) for unit in units]
-    for number in np.unique(np.concatenate(ranges)).tolist():
-        first, last = number * RUN, (number + 1) * RUN
-        scan = Scan.merged(job.work.read_scan(unit).between(first, last) for unit in units)
+    for first, last, scan in _touched(job) if job.in_part else _scanned(job):
         _check(job, scan)
         found = Found.edited(scan.between(first, last))
         names = (*KEPT, *TRACKED) if job.scene.tracked else KEPT
@@ -175,6 +173,31 @@ def _found(job: Job) -> Iterator[Found]:
         if job.corrections is not None:
             rows = job.corrections.rows_before(rows, first, last)
         yield _corrected(_as_before(found, rows, linked=job.scene.linked), job.corrections)
+
+
+def _scanned(job: Job) -> Iterator[tuple[int, int, Scan]]:
+    """Yield ranges of labels, and what the label images hold of each."""
+    units = range(job.units("scan"))
+    ranges = [np.unique(job.work.read_scanned_labels(unit) // RUN) for unit in units]
+    for number in np.unique(np.concatenate(ranges)).tolist():
+        first, last = number * RUN, (number + 1) * RUN
+        yield (
+            first,
+            last,
+            Scan.merged(job.work.read_scan(unit).between(first, last) for unit in units),
+        )
+
+
+def _touched(job: Job) -> Iterator[tuple[int, int, Scan]]:
+    """Yield the same where edits have touched a few of the cells, and rows say what others are."""
+    touched = read_touched(job)
+    highest = max(job.here.highest_label(), int(touched.scan.labels.max(initial=0)))
+    for first in range(0, highest + 1, RUN):
+        last = first + RUN
+        rows = job.here.rows_of(first, last, SCANNED)
+        kept = rows.filter(pa.array(~np.isin(rows["label"].to_numpy(), touched.looked_for)))
+        known = scan_of_rows(kept, linked=job.scene.linked)
+        yield first, last, Scan.merged([known, touched.scan.between(first, last)])
 
 
 def _check(job: Job, scan: Scan) -> None:

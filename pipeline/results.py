@@ -435,6 +435,13 @@ class ImageResults:
         wanted = [("label", ">=", first), ("label", "<", last)]
         return pq.read_table(self.cells_path, columns=list(columns), filters=wanted)
 
+    def highest_label(self) -> int:
+        """Return the highest label of the table; 0 where it is empty, or there is none."""
+        if not self.cells_path.is_file():
+            return 0
+        parts = (rows["label"].to_numpy() for rows in self.cell_rows(("label",), 2**16))
+        return max((int(labels.max(initial=0)) for labels in parts), default=0)
+
     def write_overview(self, picture: NDArray[np.uint8], caption: str) -> None:
         """Write the picture (H, W, 3), and a line or more of text under it."""
         from PIL import Image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from cellseg.pipeline.image import READERS, open_image, reader_of
 from cellseg.pipeline.masks import MASK_READERS, MaskSource, find_masks, stem_of
 from cellseg.pipeline.plate import each_file
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.training_set import TrainingSet
 
 
 def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
@@ -41,7 +42,7 @@ def read_samples(settings: TrainSettings) -> tuple[list[Sample], list[Sample]]:
                     raise CellsegError(f"{field.path}: no class image of that name in {where}.")
                 sample = _with_classes(settings, sample, classes[field.name])
             samples.append(sample)
-    held_out = _held_out(settings, [sample.name for sample in samples])
+    held_out = _held_out(settings, _sources(settings, [sample.name for sample in samples]))
     training = [sample for sample in samples if sample.name not in held_out]
     validation = [sample for sample in samples if sample.name in held_out]
     for what, chosen in (("train on", training), ("validate on", validation)):
@@ -73,12 +74,33 @@ def _by_name(folder: str) -> dict[str, Path]:
     return {field.name: field.path for field in each_file([Path(folder)])}
 
 
-def _held_out(settings: TrainSettings, names: Sequence[str]) -> set[str]:
-    """Return the names of the validation images."""
+def _sources(settings: TrainSettings, names: Sequence[str]) -> dict[str, str]:
+    """Return what each image was cut from, itself where that is not known.
+
+    Where all were cut from one, they are taken for images of their own.
+    """
+    known: dict[str, str] = {}
+    for images in settings.images:
+        known |= TrainingSet(Path(images).parent).sources
+    sources = {name: known.get(name, name) for name in names}
+    return sources if len(set(sources.values())) > 1 else {name: name for name in names}
+
+
+def _held_out(settings: TrainSettings, sources: Mapping[str, str]) -> set[str]:
+    """Return the names of the validation images; with one, all that were cut from the same."""
+    names = list(sources)
     if isinstance(settings.validation, float):
         count = max(1, round(settings.validation * len(names)))
         random = np.random.default_rng(settings.seed)
-        return {names[i] for i in random.permutation(len(names))[:count]}
+        held_out: set[str] = set()
+        crops = [
+            {name for name in names if sources[name] == source}
+            for source in random.permutation(list(dict.fromkeys(sources.values()))).tolist()
+        ]
+        for some in crops:
+            if len(held_out | some) <= count:
+                held_out |= some
+        return held_out or min(crops, key=len)
     path = Path(settings.validation)
     if not path.is_file():
         raise CellsegError(

@@ -112,6 +112,18 @@ class Scan:
             covered=self.covered[named],
         )
 
+    def among(self, wanted: NDArray[np.int64]) -> Scan:
+        """Return what concerns some labels, ascending; a pair by either of them."""
+        chosen, named = np.isin(self.labels, wanted), np.isin(self.sharing, wanted)
+        return Scan(
+            **{name: getattr(self, name)[chosen] for name in ("labels", "sizes", "sums")},
+            low=self.low[chosen],
+            high=self.high[chosen],
+            pairs=self.pairs[np.isin(self.pairs, wanted).any(axis=1)],
+            sharing=self.sharing[named],
+            covered=self.covered[named],
+        )
+
     @property
     def centres(self) -> NDArray[np.float64]:
         """Mean z, y and x of each, float64 (N, 3)."""

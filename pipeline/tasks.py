@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.models import Instances
@@ -39,6 +40,7 @@ from cellseg.pipeline.table import (
 )
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.time_left import Spent
+from cellseg.pipeline.touched import read_touched, scan_touched
 from cellseg.pipeline.tracking import restore_tracks, track_image, with_tracks
 from cellseg.pipeline.volume_table import volume_table
 from cellseg.pipeline.volumes import Volumes
@@ -247,24 +249,46 @@ def _overlaps_by_time(job: Job) -> Iterator[Overlaps]:
 
 
 def measure_run(job: Job, unit: int) -> None:
-    """Measure the cells of a run."""
-    labels = job.here.labels.painted(job.keys.labels)
-
-    def overlaps(cells: Cells | Volumes) -> Overlaps:
-        known = job.overlapping or job.again
-        return job.work.read_overlaps(unit) if known else Overlaps.none(len(cells))
-
-    if job.scene.linked:
-        volumes = job.work.read_volumes(unit)
-        about = overlaps(volumes), _ids(job, unit, volumes), labels
-        rows = volume_table(job.scene, volumes, *about, nearby(job))
+    """Measure the cells of a run, or those that edits have touched."""
+    linked = job.scene.linked
+    cells = job.work.read_volumes(unit) if linked else job.work.read_run(unit)
+    ids = _ids(job, unit, cells)
+    if job.in_part:
+        rows = _measured_in_part(job, unit, cells, ids)
     else:
-        cells = job.work.read_run(unit)
-        about = overlaps(cells), _ids(job, unit, cells), labels
-        rows = cell_table(job.scene, cells, *about, nearby(job))
+        rows = _measured(job, unit, cells, ids, slice(None))
     if job.scene.tracked:
         rows = with_tracks(rows, job.work.read_tracks(unit))
     job.work.write_rows(unit, rows)
+
+
+def _measured(
+    job: Job,
+    unit: int,
+    cells: Cells | Volumes,
+    ids: NDArray[np.uint32],
+    chosen: slice | NDArray[np.intp],
+) -> pa.Table:
+    """Return the rows of some cells of a run, measured."""
+    labels = job.here.labels.painted(job.keys.labels)
+    known = job.overlapping or job.again
+    overlaps = job.work.read_overlaps(unit) if known else Overlaps.none(len(cells))
+    some, about = cells.take(chosen), (overlaps.take(chosen), ids[chosen], labels, nearby(job))
+    if isinstance(some, Volumes):
+        return volume_table(job.scene, some, *about)
+    return cell_table(job.scene, some, *about)
+
+
+def _measured_in_part(
+    job: Job, unit: int, cells: Cells | Volumes, ids: NDArray[np.uint32]
+) -> pa.Table:
+    """Return the rows of a run: of cells to measure again new ones, of others those there are."""
+    again = np.isin(ids, read_touched(job).again)
+    new = _measured(job, unit, cells, ids, np.flatnonzero(again))
+    first, last = (int(ids[0]), int(ids[-1]) + 1) if len(ids) else (0, 0)
+    before = job.here.rows_of(first, last, new.column_names)
+    kept = before.filter(pa.array(np.isin(before["label"].to_numpy(), ids[~again])))
+    return pa.concat_tables([kept.cast(new.schema), new]).sort_by("label")
 
 
 def _ids(job: Job, unit: int, cells: Cells | Volumes) -> NDArray[np.uint32]:
@@ -278,6 +302,7 @@ def _ids(job: Job, unit: int, cells: Cells | Volumes) -> NDArray[np.uint32]:
 STAGES: dict[str, Callable[[Job, int], int | None]] = {
     "segment": segment,
     "scan": scan_region,
+    "touched": scan_touched,
     "complete": complete_block,
     "decide": decide_block,
     "order": order,

@@ -69,7 +69,7 @@ def read_fine_tuning(
     ----------
     folder : path
         With `images` and, of the same names, label images in `labels`; `classes`
-        may hold class images.
+        may hold class images, which count where the weights know several classes.
     start : str
         Weights to start from.
     overrides : sequence of str
@@ -105,9 +105,14 @@ def read_fine_tuning(
         "data_source": f"{folder.name}, from {start}",
         "start": start,
     }
-    if (folder / "classes").is_dir():
-        raw["class_images"] = ["classes"]
     sources = {assign(raw, text): f"--set {text}" for text in overrides}
+    network = raw.get("network", {})
+    known = network.get("classes") if isinstance(network, dict) else None
+    if known is None:
+        known = read_card(find_weights(start)).network.classes
+    # Weights of one class learn from cells of several kinds as they do from any.
+    if (folder / "classes").is_dir() and known != 1:
+        raw.setdefault("class_images", ["classes"])
     _expand(raw)
     return _checked(raw, str(folder), sources, folder)
 

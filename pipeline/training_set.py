@@ -6,7 +6,7 @@ It is what `cellseg train --from nuclei FOLDER` takes; see `cellseg.pipeline.tra
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,9 +76,21 @@ class TrainingSet:
         """Return the names of the images that are there."""
         return sorted(path.stem for path in (self.folder / IMAGES).glob("*.tif"))
 
-    def note(self, names: Sequence[str]) -> None:
-        """Note which images an export has written; `retire` removes those."""
-        write_json(self.folder / NOTE, {"exported": [*names]})
+    def note(self, sources: Mapping[str, str]) -> None:
+        """Note which images an export has written, and what each was cut from.
+
+        `retire` removes those.
+        """
+        write_json(self.folder / NOTE, {"exported": [*sources], "sources": dict(sources)})
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What images were cut from, as far as it was noted."""
+        try:
+            found = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))["sources"]
+            return {str(name): str(source) for name, source in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def retire(self) -> None:
         """Remove what an earlier export has written, and nothing else."""

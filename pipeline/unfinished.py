@@ -256,6 +256,17 @@ class Unfinished:
         """Return the labels that the label images hold in some regions."""
         return _read(self._path("scan", unit), ["labels"])["labels"]
 
+    def write_touched(self, found: Mapping[str, Any]) -> None:
+        """Write what edits have touched: a scan, and arrays beside it."""
+        arrays = {name: each for name, each in found.items() if name != "scan"}
+        _write(self._path("touched", 0), arrays | found["scan"].to_arrays())
+
+    def read_touched(self) -> dict[str, Any]:
+        """Return what edits have touched."""
+        arrays = _read(self._path("touched", 0))
+        scan = Scan.from_arrays(arrays)
+        return {n: each for n, each in arrays.items() if not hasattr(scan, n)} | {"scan": scan}
+
     def write_runs(self, count: int) -> None:
         """Note that all runs are written."""
         write_json(self._home("order") / "runs.json", {"runs": count})

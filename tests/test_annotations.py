@@ -86,6 +86,7 @@ def test_labelme_shapes_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
     shapes: list[dict[str, Any]] = [
         {"shape_type": "polygon", "points": SQUARE},
         {"shape_type": "rectangle", "points": [[20, 12], [10.0, 4.0]]},
+        {"shape_type": "rotation", "points": [[15, 20], [18, 23], [15, 26], [12, 23]]},
         {"shape_type": "circle", "points": [[20, 20], [20, 24]]},
         {"shape_type": "mask", "points": [[30, 20], [34, 23]], "mask": png},
         {"shape_type": "polygon", "points": [[1, 1], [5, 5]]},
@@ -106,17 +107,19 @@ def test_labelme_shapes_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
     assert drawn.cells.boxes.tolist() == [
         [3, 2, 9, 8],
         [4, 10, 12, 20],
+        [20, 12, 26, 17],
         [16, 16, 24, 24],
         [21, 31, 23, 34],
     ]
     assert drawn.cells.areas().tolist()[:2] == [36, 80]
-    assert drawn.cells.areas()[2] == pytest.approx(np.pi * 16, rel=0.06)
+    assert drawn.cells.areas()[3] == pytest.approx(np.pi * 16, rel=0.06)
     assert why(drawn) == [
         "an outline of 2 corners; an area needs 3",
         "an outline of 2 corners; an area needs 3",
         "a linestrip, which is no area",
         "a point, which is no area",
-        "of the unknown type star; known are polygon, rectangle, oriented_rectangle, circle, mask",
+        "of the unknown type star; known are polygon, rectangle, oriented_rectangle, rotation,"
+        " circle, mask",
         "its points are not pairs of numbers",
         "its points are not pairs of numbers",
         "its mask is no PNG in base64",
@@ -124,8 +127,8 @@ def test_labelme_shapes_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
         "outside the image of 30 x 40 px",
         "holds the centre of no pixel of the image",
     ]
-    assert str(drawn.skipped[0]).startswith(f"{path}: shape 5 (cell): ")
-    with pytest.raises(CellsegError, match=r"shape 5 .* \(and 10 more\).* cellseg import"):
+    assert str(drawn.skipped[0]).startswith(f"{path}: shape 6 (cell): ")
+    with pytest.raises(CellsegError, match=r"shape 6 .* \(and 10 more\).* cellseg import"):
         read(path).instances()
 
 
@@ -214,6 +217,12 @@ def test_rois_are_areas_or_said_to_be_none(tmp_path: Path) -> None:
         "in plane 2; only the first is taken",
     ]
     assert why(drawn)[3].startswith("damaged (")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as packed:
+        packed.writestr("1.roi", rois["polygon"])
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            packed.writestr("1.roi", rois["rectangle"])
+    twice = read(tmp_path / "twice.zip").drawn()
+    assert twice.cells.areas().tolist() == [36, 80]
     (tmp_path / "one.roi").write_bytes(rois["polygon"])
     assert len(read(tmp_path / "one.roi").instances()) == 1
 

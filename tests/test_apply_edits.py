@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from click.testing import CliRunner
 
@@ -64,6 +65,22 @@ def test_only_images_with_edits_are_measured(
     after = table(results)
     assert after.query("image == 'one'").equals(before)
     assert after.query("image == 'two'")["seam"].tolist()[-1] == "edited"
+
+
+def test_gates_may_be_of_channels_that_only_other_images_have(tmp_path: Path) -> None:
+    labels = cells(1, (120, 140), 12)[1].astype(np.uint16)
+    (tmp_path / "in").mkdir()
+    about: Any = {"photometric": "minisblack", "metadata": {"axes": "CYX"}}
+    tifffile.imwrite(tmp_path / "in" / "two.tif", np.stack([labels, labels * 2]), **about)
+    gates = "gates.bright=mean_1 > 10"
+    results = results_of(tmp_path, labels, gates, "model.channels=[0]")
+    Editor(results, "one").delete(1)
+    (report,) = apply(results)
+    assert report.reason is None
+    rows = table(results).query("image == 'two'")
+    assert rows["bright"].tolist() == (rows["mean_1"] > 10).tolist()
+    with pytest.raises(CellsegError, match="is no column of the cell table"):
+        ApplyEdits(results, CPU, ["gates.bright=mean_2 > 10"], images=["one"])
 
 
 def test_files_that_hold_no_edit_are_not_written(tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_files_that_give_nothing_are_listed(images: Path, tmp_path: Path) -> Non
     assert tifffile.imread(tmp_path / "set" / "images" / "bare.tif").shape == (3, *SHAPE)
 
 
+def test_label_images_below_zero_are_no_cells(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "drawn").mkdir()
+    for name, value in (("f0", -1), ("f1", 3)):
+        labels = np.zeros(SHAPE, np.int16)
+        labels[5:9, 5:9] = value
+        tifffile.imwrite(tmp_path / "drawn" / f"{name}.tif", labels)
+    going = Import(tmp_path / "drawn", images, tmp_path / "set")
+    list(going.steps())
+    assert going.cells == 1
+    assert any("labels below 0. Renumber them" in str(each) for each in going.skipped)
+
+
 def test_classes_are_chosen_by_name(images: Path, tmp_path: Path) -> None:
     square = [[2, 3], [8, 3], [8, 9], [2, 9]]
     shapes = [
@@ -128,6 +140,9 @@ def test_classes_are_chosen_by_name(images: Path, tmp_path: Path) -> None:
     assert "called dirt, which is not asked for" in result.output
     kinds = tifffile.imread(tmp_path / "set" / "classes" / "f1.tif")
     assert [kinds[5, 4], kinds[5, 24], kinds[5, 44]] == [2, 1, 0]
+    assert "--classes" not in (tmp_path / "set" / "report.txt").read_text()
+    arguments[-3] = "dead, alive"
+    assert "--classes: no cell is called alive" in CliRunner().invoke(main, arguments).output
 
 
 def test_one_image_and_one_file_belong_together(images: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from cellseg.models.weights import load_tensors, read_card
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.learn import Learning
 from cellseg.pipeline.samples import read_samples
+from cellseg.pipeline.training_set import TrainingSet
 from synthetic import cells
 
 CPU = Config(device="cpu")
@@ -98,6 +101,18 @@ def test_validation_images_are_never_trained_on(settings: TrainSettings) -> None
     assert not {s.name for s in training} & {s.name for s in validation}
 
 
+def test_crops_of_one_image_are_on_one_side(settings: TrainSettings, tmp_path: Path) -> None:
+    part = settings.model_copy(update={"validation": 0.4})
+    for sources in ("aabbc", "aaaab", "abbbb", "abcde", "aaaaa"):
+        TrainingSet(tmp_path).note({f"f{n}": source for n, source in enumerate(sources)})
+        for seed in range(4):
+            training, validation = read_samples(part.model_copy(update={"seed": seed}))
+            sides = [{sources[int(s.name[1:])] for s in side} for side in (training, validation)]
+            assert not sides[0] & sides[1] or sources == "aaaaa"
+            assert 1 <= len(validation) <= 2
+    TrainingSet(tmp_path).note({})
+
+
 def test_what_does_not_fit_is_said_in_one_line(settings: TrainSettings, tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("f9.tif\n")
     with pytest.raises(CellsegError, match="are no image here, as f9"):
@@ -129,6 +144,17 @@ def test_fine_tuning_starts_from_weights_and_says_so(
     assert card.training["start"] == weights
     # None of the steps found better ones than it started from.
     assert card.accuracy == steps[0].validation.accuracy  # type: ignore[union-attr]
+    (before,) = re.findall(r"AP (\S+ / \S+ / \S+)", steps[0].validation_text)
+    assert learning.outcome is not None
+    assert learning.outcome.startswith(f"no better than {weights}, whose weights are kept: AP")
+    assert before in learning.outcome
+    # The same is told by one that goes on, and the opposite where the start was worse.
+    resumed = Learning(second, CPU)
+    assert resumed.outcome == learning.outcome
+    worse = dict.fromkeys(card.accuracy, -1.0)
+    learning.start_path.write_text(json.dumps(worse), encoding="utf-8")
+    assert str(resumed.outcome).startswith(f"better than {weights}: AP")
+    assert Learning(second, CPU, fresh=True).outcome is None
     other = second.network.model_copy(update={"mask_channels": 16})
     with pytest.raises(CellsegError, match=r"differs from \[network\] in mask_channels"):
         Learning(second.model_copy(update={"network": other}), CPU)

@@ -18,10 +18,12 @@ from cellseg.models.weights import Card, save_weights
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.export import Export
+from cellseg.pipeline.learn import Learning
 from cellseg.pipeline.remeasure import RunAgain
 from cellseg.pipeline.review.edits import Editor
 from cellseg.pipeline.review.to_training import windows
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.training import read_fine_tuning
 from cellseg.pipeline.training_set import TrainingSet
 from synthetic import cells
 
@@ -144,9 +146,11 @@ def test_windows_hold_every_box() -> None:
     assert next(windows(boxes[:3], Box(0, 0, 60, 90), 100)) == Box(0, 0, 60, 90)
 
 
-def weights(path: Path) -> Path:
+def weights(path: Path, **how: Any) -> Path:
     """Random weights of a tiny network."""
-    network = NetworkSettings(stages=2, pyramid_channels=16, box_features=16, mask_channels=8)
+    network = NetworkSettings(
+        stages=2, pyramid_channels=16, box_features=16, mask_channels=8, **how
+    )
     from cellseg.models.networks import build
 
     card = Card(
@@ -188,6 +192,34 @@ def test_the_loop_from_review_to_a_run_with_new_weights(
     said = cellseg("compare", str(results), "again")
     assert "cells are only in A" in said
     assert (tmp_path / "again" / "differences.parquet").is_file()
+
+
+def test_classes_of_some_images_are_written_for_all(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    correct(results, "f1")
+    correct(results, "f0")
+    Editor(results, "f2").change_class([5], 2)
+    found = exported(results)
+    assert [np.unique(read(found, "classes", f"f{n}")).tolist() for n in range(3)] == [
+        [0, 1],
+        [0, 1],
+        [0, 1, 2],
+    ]
+    # Weights of one class learn from all of them; those of two, of which class they are.
+    one = read_fine_tuning(found.folder, str(weights(tmp_path / "tiny.safetensors")))
+    assert one.class_images == ()
+    said = Learning(one, CPU).describe()
+    assert said.endswith("; their classes are not learned: the network knows one")
+    two = read_fine_tuning(found.folder, str(weights(tmp_path / "two.safetensors", classes=2)))
+    assert two.class_images == (str(found.folder / "classes"),)
+    learning = Learning(two, CPU)
+    assert "classes" not in learning.describe()
+    samples = (*learning.training, *learning.validation)
+    kinds = [sample.classes for sample in samples if sample.name == "f2"]
+    assert kinds[0] is not None
+    assert kinds[0].max() == 2
 
 
 def test_options_of_one_export_are_refused_by_others(results: Path) -> None:

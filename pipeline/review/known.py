@@ -74,11 +74,7 @@ class TableRows:
     @property
     def highest(self) -> int:
         """The highest label of the table; 0 where it is empty."""
-        highest = 0
-        if self._here.cells_path.is_file():
-            for rows in self._here.cell_rows(("label",), RUN):
-                highest = max(highest, int(rows["label"].to_numpy().max(initial=0)))
-        return highest
+        return self._here.highest_label()
 
 
 def images_of(results: Path) -> dict[str, ImageResults]:

@@ -68,7 +68,12 @@ def write_training(
     seen = {scene.name: scene for scene in scenes}
     written, lines = TrainingSet(output), list[str]()
     written.retire()
-    names: list[str] = []
+    sources: dict[str, str] = {}
+    # A training needs the classes of all images, or of none.
+    classed = any(_has_classes(_Field(folder, image), fields) for image in images)
+    if classed:
+        names = images[0].classes
+        lines += [f"class {number}: {name}" for number, name in enumerate(names, 1)]
     for image in images:
         field = _Field(folder, image)
         if (chosen := _chosen(field, fields)) is None:
@@ -76,18 +81,23 @@ def write_training(
             continue
         if image.name not in seen:
             raise CellsegError(f"{image.name}: {lost.get(image.name, 'its image is gone.')}")
-        for name, pixels, cells in _crops(field, seen[image.name], chosen, size):
-            written.add(name, pixels, cells, classed=field.classed)
-            names.append(name)
+        for name, pixels, cells in _crops(field, seen[image.name], chosen, size, classed=classed):
+            written.add(name, pixels, cells, classed=classed)
+            sources[name] = image.name
             lines.append(f"{name}: {len(cells)} cells")
-        written.note(names)
+        written.note(sources)
         yield image.name
-    if not names:
+    if not sources:
         raise CellsegError(
             f"{folder}: no image is {fields}. Correct cells and run cellseg measure, or take all"
             " images by --fields done."
         )
     written.write_report(lines)
+
+
+def _has_classes(field: _Field, fields: Fields) -> bool:
+    """Whether an image is taken that has cells of several classes."""
+    return field.classed and _chosen(field, fields) is not None
 
 
 def _chosen(field: _Field, fields: Fields) -> Places | None:
@@ -181,13 +191,13 @@ class _Field:
 
 
 def _crops(
-    field: _Field, scene: Scene, places: Places, size: int
+    field: _Field, scene: Scene, places: Places, size: int, *, classed: bool
 ) -> Iterator[tuple[str, NDArray[Any], Instances]]:
     """Yield name, pixels and cells of each crop, or of each plane that is small."""
     plane, image = scene.grid.plane, field.image
     side = max(round(size / scene.zoom), 1)
     whole = max(plane.shape) <= side
-    classes = field.classes if field.classed else None
+    classes = field.classes if classed else None
     for t, z in np.unique(places[:, :2], axis=0).tolist():
         here = places[(places[:, :2] == (t, z)).all(axis=1), 2:]
         name = image.name if len(image.planes) == 1 else f"{image.name}_t{t}_z{z}"
