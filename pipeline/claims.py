@@ -152,3 +152,5 @@ class Claims:
 def clear_claims(results: Path) -> None:
     """Forget which shard did what; for who has the results folder alone."""
     shutil.rmtree(results / FOLDER / WORK, ignore_errors=True)
+    for left in (results / FOLDER).glob("*.partial"):  # of shards that were killed
+        left.unlink(missing_ok=True)

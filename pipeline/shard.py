@@ -17,7 +17,6 @@ from cellseg.models import CellsegError
 from cellseg.pipeline.claims import Claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.execute import Outcome
-from cellseg.pipeline.files import replace_file
 from cellseg.pipeline.in_hand import Chunk, InHand
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import digest
@@ -103,7 +102,7 @@ class Shard(Run):
         self._agree()
         self._note("running")
         self._agree()  # two that began at once see each other now
-        self._write_workflow()
+        self.records.write_workflow(self.plan.workflow.toml())
         self._size()
         yield from self._steps()
         self._note("done")
@@ -116,10 +115,6 @@ class Shard(Run):
                     f"{self.plan.results.folder}: shard {other.about['shard']} is at work there"
                     " with another workflow or other images. Give all shards the same ones."
                 )
-
-    def _write_workflow(self) -> None:
-        path, toml = self.plan.results.folder / "workflow.toml", self.plan.workflow.toml()
-        replace_file(path, lambda part: part.write_text(toml, "utf-8"), f".{self.part.name}")
 
     def _size(self) -> None:
         """Wait for the diameter of the cells where another shard estimates it."""

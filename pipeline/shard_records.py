@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.files import append_line, write_json
+from cellseg.pipeline.files import append_line, replace_file, write_json
 from cellseg.pipeline.lock import FOLDER, Claim, holds
 
 __all__ = ["Part", "Records", "ShardState", "clear_records", "read_shards"]
@@ -86,6 +86,13 @@ class Records:
         """Add what was done of an image."""
         path = self.results / SHARDS / f"{self.part.name}.jsonl"
         append_line(path, json.dumps(line, ensure_ascii=False))
+
+    def write_workflow(self, toml: str) -> None:
+        """Write the resolved workflow, as every shard does."""
+        # What a killed one leaves of it lies here, and goes when the run is finished.
+        own = self.results / SHARDS / f"{self.part.name}.toml"
+        replace_file(own, lambda partial: partial.write_text(toml, encoding="utf-8"))
+        own.replace(self.results / "workflow.toml")
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,17 @@ def test_what_was_taken_over_is_dropped(plate: Path) -> None:
     assert digest(finished(settings)) == digest(expected)
 
 
+def test_what_killed_shards_leave_half_written_goes(plate: Path) -> None:
+    settings, out = workflow(plate, "out"), plate.parent / "out"
+    list(shard(settings, 1, 2).steps())
+    for name in ("shards/2-of-2.toml.partial", "claims/work/x.partial", "claims/y.partial"):
+        (out / name).touch()
+    finished(settings)
+    assert not (out / "shards").exists()
+    assert not (out / "claims").exists()
+    assert not list(out.rglob("*.partial"))
+
+
 def test_one_that_another_process_stands_for_ends(plate: Path) -> None:
     going = shard(workflow(plate, "out"), 1, 2)
     steps = going.steps()
