@@ -26,6 +26,10 @@ SETTINGS = {
     # Each death of a worker is told here at once, and what follows is decided here.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": False,
+    # What dask looks after in every worker while it computes, some of it fifty times a second.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
     # Workers count as processes that run here do: dask would set these to others.
     "distributed.nanny.pre-spawn-environ": dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
