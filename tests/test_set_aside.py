@@ -15,7 +15,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg.models import Instances
-from cellseg.pipeline import Config, Workflow, cli, read_workflow, run
+from cellseg.pipeline import Config, Workflow, read_workflow, run
+from cellseg.pipeline.cli_said import print_summary
 from cellseg.pipeline.faults import DIED
 from cellseg.pipeline.set_aside import SetAside
 from exact import Counting, Exact
@@ -119,7 +120,7 @@ def test_each_tile_is_listed_in_the_last_lines_and_in_the_report(
     labels[90, 90] = MARK
     tifffile.imwrite(slide / "in" / "slide.tif", labels)
     result = run(workflow(slide, "out"), CPU, Failing())
-    cli._print_summary(result, 1.0)
+    print_summary(result, 1.0)
     said = capsys.readouterr().err
     assert "failed: slide: 2 of 16 tiles could not be done; the others are kept." in said
     assert "The first, tile t=0, z=0, y=60:120, x=60:120: " in said
