@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cellseg.pipeline.lock import FOLDER, Claim, holds, write_whole
 
-__all__ = ["Claims", "Work", "clear_claims"]
+__all__ = ["Claims", "Work", "clear_claims", "have_died"]
 
 WORK = "work"
 KNOWN = 2.0
@@ -147,6 +147,17 @@ class Claims:
 
     def _path(self, work: Work, later: int = 0) -> Path:
         return self._folder / f"{work.what}.{work.number + later}"
+
+
+def have_died(results: Path) -> bool:
+    """Whether shards have died, one after the other, at the same piece of work."""
+    for path in (results / FOLDER / WORK).glob("*.*"):
+        try:
+            if int(json.loads(path.read_text("utf-8"))["deaths"]) >= DEATHS - 1:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
 
 
 def clear_claims(results: Path) -> None:

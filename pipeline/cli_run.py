@@ -155,11 +155,15 @@ def finish(
         )
     settings = read_workflow(results / "workflow.toml", output=results)
     config = read_config(config_path, workers=workers, engine=engine, device=device)
+    from cellseg.pipeline.claims import have_died
     from cellseg.pipeline.lock import claim
     from cellseg.pipeline.plan import plan
     from cellseg.pipeline.stages import Run
 
     with claim(results, "cellseg finish", wait=wait) as held:
+        if config.engine == "local" and have_died(results):
+            # What kills processes must not kill this one: of others it is found, and set aside.
+            config = config.model_copy(update={"workers": max(config.workers, 2)})
         planned = plan(settings, config)
         print_plan(planned)
         done = _run_whole(Run(planned, config), held)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.batch import batch_job, is_gone
+from cellseg.pipeline.stopping import check
 
 __all__ = ["Claim", "Holder", "alive", "claim", "holds", "write_whole"]
 
@@ -202,6 +203,7 @@ def _take(folder: Path, name: str, what: str, *, wait: bool) -> Claim:
         except CellsegError:
             if not wait:
                 raise
+        check()
         time.sleep(LOOKS)
 
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from cellseg.models import CellsegError
-from cellseg.pipeline.claims import Claims
+from cellseg.pipeline.claims import Claims, Work
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.execute import Outcome
+from cellseg.pipeline.diameter import Estimated
+from cellseg.pipeline.execute import Failure, Outcome
 from cellseg.pipeline.in_hand import Chunk, InHand
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import digest
@@ -27,6 +28,7 @@ from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.set_aside import SetAside
 from cellseg.pipeline.shard_records import Part, Records, read_shards
 from cellseg.pipeline.stages import Run
+from cellseg.pipeline.stopping import check
 from cellseg.pipeline.tasks import EstimateDiameter, Prepare, Unit
 from cellseg.pipeline.tasks import Work as Task
 
@@ -37,9 +39,11 @@ SMALL = 16
 CHUNK = 8
 """Tiles of a larger one that are claimed at a time."""
 AHEAD = 2
-"""Pieces of work that are claimed for each of several workers."""
+"""Pieces of work that are claimed for each of several that are done at a time."""
 EVERY = 2.0
 """Seconds between two signs of how far it is."""
+DIAMETER = "all.diameter"
+"""What of a run is one piece of work for all images."""
 WAIT = 1.0
 """Seconds between two looks for what another shard is about to know."""
 
@@ -60,6 +64,7 @@ class Shard(Run):
         self.part = part
         self.what = f"cellseg run --shard {part}"
         self.hand = InHand()
+        self.estimating: Work | None = None
         self.jobs: dict[str, Job] = {}
         self.found: set[str] = set()
         self.given_up: set[str] = set()
@@ -122,11 +127,26 @@ class Shard(Run):
         while self.plan.undecided and key is not None:
             if (known := self.plan.results.read_diameter(key)) is not None:
                 self.plan = self.plan.sized(known)
-            elif self.claims.take("all.diameter", key) is not None:
+            elif (work := self.claims.take(DIAMETER, key)) is not None:
+                self.estimating = work
                 return
+            elif self.claims.is_left(DIAMETER, key):
+                raise CellsegError(
+                    '[model] diameter_px = "auto": no shard could estimate it; the first one that'
+                    " tried says why. Give diameter_px a number, or let `cellseg finish` try."
+                )
             else:
                 self.mine.check()
+                check()
                 time.sleep(WAIT)
+
+    def _decide(self, estimated: Estimated, failure: Failure | None) -> Progress:
+        """Go on with the diameter; where it cannot be estimated, have no shard wait for it."""
+        work, key = self.estimating, self.plan.diameter_key
+        self.estimating = None
+        if failure is not None and work is not None and key is not None:
+            self.claims.set_aside(work, key)
+        return super()._decide(estimated, failure)
 
     def _write_run(self, state: str) -> None:
         """Leave ``run.json`` to `cellseg finish`."""
@@ -146,8 +166,9 @@ class Shard(Run):
 
     def _claim(self) -> None:
         """Claim as much as the workers need, or as there is."""
-        workers = self.config.workers
-        most = workers * AHEAD if workers > 1 else 1
+        neural = "sha256" in self.plan.model
+        slots = self.config.workers * self.config.in_hand(neural=neural)
+        most = slots * AHEAD if slots > 1 else 1
         while len(self.hand) < most and self._claim_one():
             pass
 
@@ -347,6 +368,8 @@ class Shard(Run):
             return  # another one goes by the name of this shard
         for work in self.hand.works:
             self.claims.free(work)
+        if self.estimating is not None:
+            self.claims.free(self.estimating)
         self._note("stopped")
 
     def _tell(self, step: Progress) -> None:

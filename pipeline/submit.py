@@ -200,7 +200,7 @@ class _About:
 
     def finish(self) -> str:
         """Return the script that finishes the run."""
-        command = [*_cellseg(), "finish", str(self.folder), *self.how]
+        command = [*_cellseg(), "finish", str(self.folder), "--wait", *self.how]
         by_hand = f"sbatch --dependency=afterany:ARRAY {FINISH}"
         lines = [self._printed("%x-%j-finish.out")]
         return self._script(lines, shlex.join(command), by_hand, "$SLURM_JOB_ID")

@@ -28,10 +28,12 @@ from cellseg.pipeline.cli import main
 from cellseg.pipeline.diameter import Estimated, estimate_from
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.plan import Plan, plan
+from cellseg.pipeline.result import Progress
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.shard import Shard
 from cellseg.pipeline.shard_records import Part
 from cellseg.pipeline.stages import Run
+from cellseg.pipeline.stopping import Stopped
 from cellseg.pipeline.tiles import Box
 from synthetic import cells
 
@@ -394,3 +396,36 @@ def test_nuclei_at_twice_their_size_are_found_as_the_same_nuclei(tmp_path: Path)
     tiled, tiled_labels, _ = found("large", f"model.diameter_px={large_px}", "tiling.size=64")
     assert tiled.image("large").count_cells() == pytest.approx(large.cells, abs=1)
     assert ((tiled_labels > 0) == (large_labels > 0)).mean() > 0.99
+
+
+def test_no_shard_waits_for_an_estimate_that_failed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = workflow(folder, "out", "model.diameter_px=auto")
+    one, two, three = (Shard(plan(auto, CPU), CPU, Part(number, 3)) for number in (1, 2, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(diameter, "estimate_diameter", lambda model, planes: 1 / 0)
+        for shard, said in ((one, "ZeroDivisionError"), (two, "no shard could estimate it")):
+            with pytest.raises(CellsegError, match=said):
+                list(shard.steps())
+    with pytest.raises(CellsegError, match="no shard could estimate it"):
+        list(three.steps())
+    assert not run(auto, CPU).failed
+
+
+def test_a_shard_that_stops_while_it_estimates_leaves_that_to_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = workflow(folder, "out", "model.diameter_px=auto")
+    for number in (1, 2, 3, 4):
+        shard = Shard(plan(auto, CPU), CPU, Part(number, 5))
+        monkeypatch.setattr(shard, "_steps", _stop)
+        with pytest.raises(Stopped):
+            list(shard.steps())
+    assert list(Shard(plan(auto, CPU), CPU, Part(5, 5)).steps())
+
+
+def _stop() -> Iterator[Progress]:
+    """Be asked to stop before anything is done."""
+    yield from ()
+    raise Stopped("asked to stop")
