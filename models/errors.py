@@ -15,6 +15,10 @@ class CellsegError(ValueError):
     """
 
 
+class DeviceError(CellsegError):
+    """What another machine, or the same one in a moment, may bear: no GPU, or too little memory."""
+
+
 def nearest(got: str, known: Iterable[str]) -> str:
     """Return `` Did you mean X?`` for the known word closest to `got`, or nothing."""
     close = get_close_matches(got, list(known), n=1, cutoff=0.5)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cellseg.models.arithmetic import steady
-from cellseg.models.errors import CellsegError
+from cellseg.models.errors import DeviceError
 
 BATCH_PX = 2**23
 """Pixels of a batch to begin with: six tiles of 1152 px, of which four are taken."""
@@ -133,7 +133,7 @@ class Owner:
 
         Raises
         ------
-        CellsegError
+        DeviceError
             If the device's memory does not hold it even alone.
         """
         wanted = _Wanted(image)
@@ -176,15 +176,18 @@ class Owner:
                 self.pixels = size * shape[1] * shape[2] // 2
                 self._waiting.extendleft(reversed(batch))
         except Exception as error:
-            for each in batch:
-                each.error = error
+            if len(batch) == 1:
+                batch[0].error = error
+            else:  # whose fault it is, shows alone
+                for each in batch:
+                    self._serve([each])
         else:
             for each, one in zip(batch, found, strict=False):
                 each.found = one
 
 
 def _refuse(batch: Sequence[_Wanted], shape: Sequence[int]) -> None:
-    error = CellsegError(
+    error = DeviceError(
         f"The device's memory does not hold one window of {shape[1]} x {shape[2]} px as the network"
         ' sees it. Set [tiling] size to less, free the device, or set device = "cpu".'
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cellseg.models.errors import CellsegError
+from cellseg.models.errors import DeviceError
 from cellseg.models.settings import Frozen
 from cellseg.pipeline.settings import Table, check, parse_value, read_toml
 
@@ -48,7 +48,7 @@ class Cluster(Frozen):
         description="Memory of a job; cellseg run --dry-run says how much a worker takes.",
     )
     walltime: (
-        Annotated[str, Field(pattern=r"^(\d+-)?\d+:\d\d(:\d\d)?$", examples=["02:00:00"])] | None
+        Annotated[str, Field(pattern=r"^(\d+-)?\d+:\d\d:\d\d$", examples=["02:00:00"])] | None
     ) = Field(default=None, description="Time of a job. One that ends is followed by another.")
     gpus: int = Field(default=0, ge=0, description="GPUs of a job; 1 is what a worker uses.")
     interface: str | None = Field(
@@ -74,7 +74,7 @@ class Cluster(Frozen):
         if self.walltime is None:
             return None
         days, _, clock = self.walltime.rpartition("-")
-        hours, minutes, seconds = (int(each) for each in f"{clock}:00".split(":")[:3])
+        hours, minutes, seconds = (int(each) for each in clock.split(":"))
         return (24 * int(days or 0) + hours) * 3600 + 60 * minutes + seconds
 
 
@@ -131,11 +131,13 @@ class Config(Frozen):
 
         Raises
         ------
-        CellsegError
+        DeviceError
             If a GPU is asked for that torch does not find.
         """
         if self.device == "cpu":
             return "cpu"
+        if self.device == "auto" and self.engine in BATCH and not self.cluster.gpus:
+            return "cpu"  # a GPU that a job may see by chance is another one's
         import torch
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -144,8 +146,14 @@ class Config(Frozen):
         _, _, named = self.device.partition(":")
         index = int(named) if named else worker % max(count, 1)
         if index >= count:
-            raise CellsegError(_missing(self.device, count, torch.version.cuda))
+            raise DeviceError(_missing(self.device, count, torch.version.cuda))
         return f"cuda:{index}"
+
+    def on_worker(self) -> Config:
+        """Return it as it holds in a job: one that was given a GPU computes there or not at all."""
+        if self.device == "auto" and self.engine in BATCH and self.cluster.gpus:
+            return self.model_copy(update={"device": "cuda"})
+        return self
 
     def in_hand(self, *, neural: bool) -> int:
         """Return how many tiles a worker has in hand; `neural`: whether torch computes."""

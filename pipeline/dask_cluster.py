@@ -18,7 +18,7 @@ from distributed.utils import silence_logging_cmgr
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.config import Config
-from cellseg.pipeline.logs import LogFiles
+from cellseg.pipeline.logs import LOG, LogFiles
 
 __all__ = ["connected"]
 
@@ -152,7 +152,7 @@ def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, 
         "cores": about.cores,
         "processes": 1,
         "memory": about.memory,
-        "walltime": about.walltime,
+        "walltime": _walltime(about.walltime, engine),
         "queue": about.queue,
         "account" if engine in ("slurm", "pbs") else "project": about.account,
         "interface": about.interface,
@@ -168,6 +168,11 @@ def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, 
         memory = about.memory.replace(" ", "").lower()
         options["resource_spec"] = f"select=1:ncpus={about.cores}{gpus}:mem={memory}"
     return options
+
+
+def _walltime(said: str | None, engine: str) -> str | None:
+    """Return the time of a job as a batch system takes it: LSF knows no seconds."""
+    return said.rpartition(":")[0] if said and engine == "lsf" else said
 
 
 def _gpus(engine: str, count: int) -> list[str]:
@@ -197,7 +202,16 @@ def _scheduler(where: str) -> Iterator[Client]:
 
 def _check_versions(client: Client, where: str) -> None:
     """Refuse workers that might find other cells."""
-    here, found = _versions(), client.run(_versions)
+    try:
+        here, found = _versions(), client.run(_versions)
+    except Exception as error:  # whatever importing or asking raises there
+        said = " ".join(str(error).split())
+        raise CellsegError(
+            f'engine = "{where}": its workers cannot run cellseg ({said}).'
+            " Start them in the same environment as cellseg."
+        ) from None
+    if not found:
+        LOG.warning("the scheduler %s has no worker yet", where)
     for worker, there in found.items():
         for name, version in here.items():
             if there.get(name) != version:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cellseg.models.errors import CellsegError
+from cellseg.models.errors import CellsegError, DeviceError
 from cellseg.pipeline.logs import LOG
 from cellseg.pipeline.worker import where
 
@@ -86,6 +86,8 @@ def attempt(task: Callable[[], Any]) -> Answer:
     result, failure, passes = None, None, False
     try:
         result = task()
+    except DeviceError as error:
+        failure, passes = Failure(str(error)), True
     except CellsegError as error:
         failure = Failure(str(error))
     # Whatever a model or a file raises belongs to one image and must not stop the others.

@@ -36,8 +36,9 @@ __all__ = ["Flight"]
 
 LOOKS = 1.0
 """Seconds between two looks at which workers there are."""
-GONE = 5.0
-"""Seconds after which a task on a worker that is gone is taken to be lost with it."""
+GONE = 35.0
+"""Seconds after which a task on a worker that is gone is taken to be lost with it. One that leaves
+in order ends what it has at work, for which dask waits 30 s; nobody else may do it meanwhile."""
 BUNDLE_SECONDS, BUNDLE = 0.05, 64
 """Tasks are sent together up to so much work and so many."""
 LATE = 10.0
@@ -190,7 +191,7 @@ class Flight:
         # As bytes, which the scheduler passes on without looking into them.
         packed, where = (
             dumps((self.logs, tasks)),
-            {"workers": [worker], "allow_other_workers": True},
+            {"workers": [worker], "allow_other_workers": False},
         )
         future = self.client.submit(answer, packed, pure=False, **where)
         self.sent[future.key] = Sent(tasks, worker, future, troubled)

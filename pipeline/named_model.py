@@ -54,7 +54,7 @@ def _loaded(model: NamedModel) -> Segmenter:
 
     torch.set_num_threads(model.config.torch_threads())
     keep_freed_memory()
-    device = model.config.torch_device(worker.number())
+    device = model.config.on_worker().torch_device(worker.number())
     if device != "cpu":
         worker.of_device(f"{device} {torch.cuda.get_device_name(device)}")
     return load_model(settings, device, model.config.precision)

@@ -201,8 +201,8 @@ def plan(
     overlap = overlap_of(workflow, segmenter)
     identity = digest(own, workflow.normalise, workflow.tiling, channels, overlap)
     check_halo(workflow, model)
-    if segmenter is None and MODELS[workflow.model.name].neural:
-        config.torch_device()
+    if segmenter is None and MODELS[workflow.model.name].neural and config.engine == "local":
+        config.torch_device()  # what jobs have, is not to be seen from here
     found = find([Path(entry) for entry in workflow.images], workflow.pattern)
     fields = found.fields
     scenes, unreadable, problems = [], [], []

@@ -378,6 +378,12 @@ class Run:
     def _write_run(self, state: str) -> None:
         self.plan.results.write_run(self._document(state))
 
+    @property
+    def _device(self) -> str:
+        """Where the network computes, as far as this process knows; workers say more."""
+        local = self.config.engine == "local"
+        return self.config.torch_device() if local else self.config.device
+
     def _document(self, state: str) -> dict[str, Any]:
         """Return ``run.json``."""
         now = datetime.datetime.now(datetime.UTC)
@@ -391,7 +397,7 @@ class Run:
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS}
             | {"python": platform.python_version()},
             "machine": {"system": platform.platform(), "processor": platform.machine()},
-            "device": self.config.torch_device() if neural else "cpu",
+            "device": self._device if neural else "cpu",
             "config": self.config.model_dump(mode="json"),
             "model": model,
             "warnings": (*self.plan.notes, *self.gathered.warnings),

@@ -134,7 +134,7 @@ def test_a_gpu_that_is_missing_is_an_error_and_never_the_cpu(
 
 
 @pytest.mark.parametrize(
-    ("walltime", "seconds"), [(None, None), ("00:30", 1800), ("1-02:00:05", 93605)]
+    ("walltime", "seconds"), [(None, None), ("00:30:00", 1800), ("1-02:00:05", 93605)]
 )
 def test_the_time_of_a_job_in_seconds(walltime: str | None, seconds: int | None) -> None:
     assert Cluster(walltime=walltime).walltime_seconds == seconds

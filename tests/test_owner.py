@@ -162,3 +162,15 @@ def test_on_a_gpu_a_tile_is_the_same_whatever_is_in_its_batch(precision: str) ->
         assert np.array_equal(one.boxes, other.boxes)
         assert np.array_equal(one.scores, other.scores)
         assert all(map(np.array_equal, one.masks, other.masks))
+
+
+def test_what_one_image_of_a_batch_makes_go_wrong_costs_the_others_nothing() -> None:
+    def picky(images: Sequence[Image]) -> list[Found]:
+        if any(each[0, 0, 0] == 13 for each in images):
+            raise RuntimeError("not that one")
+        return [found_in(each) for each in images]
+
+    owner = Owner(picky, pixels=8 * 64)
+    with ThreadPoolExecutor(16) as threads:
+        asked = [threads.submit(owner, image(value)) for value in range(16)]
+    assert [n for n, each in enumerate(asked) if each.exception() is not None] == [13]
