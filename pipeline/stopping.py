@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["CONTINUE", "Stopped", "asked", "heeding"]
+__all__ = ["CONTINUE", "Stopped", "asked", "check", "heeding"]
 
 CONTINUE = 75
 """Exit code that says "continue me" to a batch system: EX_TEMPFAIL of sysexits.h."""
 SIGNALS = ("SIGTERM", "SIGUSR1")
 """What batch systems send before they kill; by name, as not every system has both."""
+SAME = 1.0
+"""Seconds within which a second signal of a kind is the first one again."""
 _asked: list[str] = []
+_heard: list[float] = []
 
 
 class Stopped(BaseException):
@@ -56,9 +60,14 @@ def heeding() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _asked.clear()
+        _heard.clear()
 
 
 def _note(number: int, _frame: FrameType | None) -> None:
-    _asked.append(signal.Signals(number).name)
+    name, now = signal.Signals(number).name, time.monotonic()
+    if _asked and name == _asked[-1] and now - _heard[-1] < SAME:
+        return  # a batch system tells the process, and so does the script that started it
+    _asked.append(name)
+    _heard.append(now)
     if len(_asked) > 1:
         check()
