@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -78,21 +80,25 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_of_a_scheduler_that_is_up_already_do_the_same(
-    tmp_path: Path, expected: dict[str, str]
-) -> None:
-    (tmp_path / "scheduler.py").write_text(SCHEDULER)
+@contextmanager
+def scheduler(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Give a scheduler with a worker, and its address; it ends with its standard input."""
+    (folder / "scheduler.py").write_text(SCHEDULER)
     with subprocess.Popen(
-        [sys.executable, tmp_path / "scheduler.py"],
+        [sys.executable, folder / "scheduler.py"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
+        yield process, process.stdout.readline().strip()
+
+
+def test_workers_of_a_scheduler_that_is_up_already_do_the_same(
+    tmp_path: Path, expected: dict[str, str]
+) -> None:
+    with scheduler(tmp_path) as (_, address):
         result = run(demo(tmp_path, "out"), Config(device="cpu", engine=address))
-        assert process.stdin is not None
-        process.stdin.close()
     assert not result.failed
     assert digest(result.folder) == expected
 
@@ -138,19 +144,13 @@ def test_the_command_says_continue_me_and_the_same_command_does(
 def test_the_end_of_the_scheduler_is_told_in_one_line(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
-    (tmp_path / "scheduler.py").write_text(SCHEDULER)
-    with subprocess.Popen(
-        [sys.executable, tmp_path / "scheduler.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as scheduler:
-        assert scheduler.stdout is not None
-        address = scheduler.stdout.readline().strip()
-        with command(tmp_path, "--engine", address) as process:
-            wait_for_tiles(tmp_path, 1)
-            scheduler.kill()
-            said, _ = process.communicate(timeout=60)
+    with (
+        scheduler(tmp_path) as (its_process, address),
+        command(tmp_path, "--engine", address) as process,
+    ):
+        wait_for_tiles(tmp_path, 1)
+        its_process.kill()
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 1, said
     assert said.strip().splitlines()[-1] == (
         f"cellseg: {address}: the dask scheduler is gone."
