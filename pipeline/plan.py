@@ -161,6 +161,11 @@ class Plan:
         looked_at = sum(scene.tiles for scene in within)
         return f"region in {count}: {looked_at} of {tiles} tiles are looked at"
 
+    @property
+    def neural(self) -> bool:
+        """Whether torch computes, on the configured device."""
+        return "sha256" in self.model
+
     @cached_property
     def tiles(self) -> int:
         """Number of tiles of all images."""

@@ -166,8 +166,7 @@ class Shard(Run):
 
     def _claim(self) -> None:
         """Claim as much as the workers need, or as there is."""
-        neural = "sha256" in self.plan.model
-        slots = self.config.workers * self.config.in_hand(neural=neural)
+        slots = self.config.workers * self.config.in_hand(neural=self.plan.neural)
         most = slots * AHEAD if slots > 1 else 1
         while len(self.hand) < most and self._claim_one():
             pass

@@ -134,8 +134,7 @@ class Run:
             yield from self._queue_images()
         if not self.tasks:
             return
-        neural = "sha256" in self.plan.model
-        with started(self.config, self.log_files, neural=neural) as engine:
+        with started(self.config, self.log_files, neural=self.plan.neural) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)
@@ -387,7 +386,7 @@ class Run:
     def _document(self, state: str) -> dict[str, Any]:
         """Return ``run.json``."""
         now = datetime.datetime.now(datetime.UTC)
-        neural, diameter = "sha256" in self.plan.model, self.plan.diameter
+        diameter = self.plan.diameter
         model = self.plan.model | ({"diameter": diameter.document} if diameter else {})
         return {
             "state": state,
@@ -397,7 +396,7 @@ class Run:
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS}
             | {"python": platform.python_version()},
             "machine": {"system": platform.platform(), "processor": platform.machine()},
-            "device": self._device if neural else "cpu",
+            "device": self._device if self.plan.neural else "cpu",
             "config": self.config.model_dump(mode="json"),
             "model": model,
             "warnings": (*self.plan.notes, *self.gathered.warnings),

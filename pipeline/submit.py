@@ -146,8 +146,7 @@ def submission(plan: Plan, config: Config, asked: Asked, config_path: Path | Non
     gpus = asked.gpus if asked.gpus is not None else cluster.gpus
     if gpus == 0 and config.device.startswith("cuda"):
         raise CellsegError(f'device = "{config.device}", but no GPU is asked for. Give --gpus 1.')
-    neural = "sha256" in plan.model
-    threads = config.threads or (THREADS if neural and not gpus else 1)
+    threads = config.threads or (THREADS if plan.neural and not gpus else 1)
     cores = cluster.cores if "cores" in said else config.workers * threads
     cpus = asked.cpus or cores
     jobs = min(asked.jobs, max(plan.tiles, 1))
