@@ -22,23 +22,54 @@ STEM_CHANNELS = 64
 C4_STAGES = 3
 
 
-def stage_channels(backbone: str) -> tuple[int, ...]:
+def stage_channels(backbone: str, width: int = STEM_CHANNELS) -> tuple[int, ...]:
     """Return the channels after each of the four stages of a residual network."""
     expansion = 1 if backbone in ("resnet18", "resnet34") else 4
-    return tuple(width * expansion for width in (64, 128, 256, 512))
+    return tuple(width * 2**stage * expansion for stage in range(4))
 
 
-def stem(in_channels: int) -> nn.Sequential:
-    """Return the first layers of a residual network, to 64 channels at stride 2."""
-    convolution = nn.Conv2d(in_channels, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
+def stem(in_channels: int, width: int = STEM_CHANNELS) -> nn.Sequential:
+    """Return the first layers of a residual network, to `width` channels at stride 2."""
+    convolution = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(STEM_CHANNELS), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
-def stages(backbone: str, first: int, last: int) -> nn.ModuleList:
-    """Return stages `first` to `last` (exclusive, from 0) of a residual network."""
+def stages(backbone: str, first: int, last: int, width: int = STEM_CHANNELS) -> nn.ModuleList:
+    """Return stages `first` to `last` (exclusive, from 0) of a residual network.
+
+    `width` channels in the first stage, where 64 are published; each next one has
+    twice as many.
+    """
     resnet = RESNETS[backbone](weights=None)
-    return nn.ModuleList(getattr(resnet, f"layer{stage + 1}") for stage in range(first, last))
+    chosen = nn.ModuleList(getattr(resnet, f"layer{stage + 1}") for stage in range(first, last))
+    if width != STEM_CHANNELS:
+        _rescale(chosen, width / STEM_CHANNELS)
+    return chosen
+
+
+def _rescale(layers: nn.Module, factor: float) -> None:
+    """Make all layers in `layers` narrower or wider, with random weights of their own."""
+    for parent in list(layers.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(parent, name, nn.BatchNorm2d(round(layer.num_features * factor)))
+            elif isinstance(layer, nn.Conv2d):
+                setattr(parent, name, _like(layer, factor))
+
+
+def _like(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
+    """Return a convolution as `layer`, with `factor` times its channels."""
+    other = nn.Conv2d(
+        round(layer.in_channels * factor),
+        round(layer.out_channels * factor),
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        bias=layer.bias is not None,
+    )
+    nn.init.kaiming_normal_(other.weight, mode="fan_out", nonlinearity="relu")
+    return other
 
 
 class ResNetFPN(nn.Module):
@@ -58,13 +89,13 @@ class ResNetFPN(nn.Module):
     def __init__(self, settings: NetworkSettings | CenterMaskFCOSNetwork) -> None:
         super().__init__()
         width = settings.pyramid_channels
-        self.stem = stem(settings.in_channels)
+        narrow = settings.width if isinstance(settings, NetworkSettings) else STEM_CHANNELS
+        self.stem = stem(settings.in_channels, narrow)
         self.shrink = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stages = stages(settings.backbone, 0, settings.stages)
-        self.pyramid = FeaturePyramidNetwork(
-            list(stage_channels(settings.backbone)[: settings.stages]), width, LastLevelMaxPool()
-        )
-        self.fine = nn.Conv2d(STEM_CHANNELS, width, 1) if settings.finest_stride == 2 else None
+        self.stages = stages(settings.backbone, 0, settings.stages, narrow)
+        channels = stage_channels(settings.backbone, narrow)[: settings.stages]
+        self.pyramid = FeaturePyramidNetwork(list(channels), width, LastLevelMaxPool())
+        self.fine = nn.Conv2d(narrow, width, 1) if settings.finest_stride == 2 else None
         self.out_channels = width
         self.stride = 4 * 2**settings.stages
         self.proposing = [str(level) for level in range(settings.stages)] + ["pool"]
@@ -110,10 +141,10 @@ class ResNetC4(nn.Module):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        self.stem = stem(settings.in_channels)
+        self.stem = stem(settings.in_channels, settings.width)
         self.shrink = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stages = stages(settings.backbone, 0, C4_STAGES)
-        self.out_channels = stage_channels(settings.backbone)[C4_STAGES - 1]
+        self.stages = stages(settings.backbone, 0, C4_STAGES, settings.width)
+        self.out_channels = stage_channels(settings.backbone, settings.width)[C4_STAGES - 1]
         self.stride = 16
         self.proposing = self.pooled = ["0"]
 
@@ -131,13 +162,13 @@ class Stage5(nn.Module):
     Its stride is 1, as figure 4 of the Mask R-CNN paper has it.
     """
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, width: int = STEM_CHANNELS) -> None:
         super().__init__()
-        (self.layers,) = stages(backbone, C4_STAGES, C4_STAGES + 1)
+        (self.layers,) = stages(backbone, C4_STAGES, C4_STAGES + 1, width)
         for layer in self.layers.modules():
             if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
                 layer.stride = (1, 1)
-        self.out_channels = stage_channels(backbone)[C4_STAGES]
+        self.out_channels = stage_channels(backbone, width)[C4_STAGES]
 
     def forward(self, regions: Tensor) -> Tensor:
         """Return the features of each region."""

@@ -23,8 +23,8 @@ from torchvision.ops import batched_nms
 
 from cellseg.models.backbones import ResNetFPN
 from cellseg.models.center_mask import Cells, MaskHeads
-from cellseg.models.mask_rcnn import Anchors
 from cellseg.models.network_settings import CenterMaskFCOSNetwork
+from cellseg.models.region_proposals import Anchors
 
 STRIDE = 4
 """Of the finest level that proposes."""

@@ -12,23 +12,24 @@ half a pixel off, which for a cell 6 px across is a large part of it.
 
 from __future__ import annotations
 
-import torch
+import sys
+
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from cellseg.models.backbones import BACKBONES
-from cellseg.models.regions import BOX_SAMPLES, Regions, box_head, mask_head, region_pool
+from cellseg.models.region_proposals import (
+    PROPOSALS_OVERLAP,
+    Anchors,
+    Dense,
+    ProposalHead,
+    RegionProposals,
+)
+from cellseg.models.regions import Regions, box_head, mask_head, region_pool
 from cellseg.models.settings import NetworkSettings
 
-LEAST_OBJECTNESS = 0.3
-"""Nearly all anchors are background. From 0.02 to 0.3 the accuracy on the validation images is
-the same to 0.001; what a dense tile costs is not."""
-PROPOSALS_OVERLAP = {"training": 0.7, "evaluation": 0.6}
-"""IoU at which a proposal is dropped for a better one: a network learns from many views of a cell;
-in use 0.6 leaves it a quarter fewer to look at, for the same accuracy."""
 DETECTIONS_OVERLAP = 0.6
 """IoU of boxes at which a detection is dropped for a better one. Long cells side by side at 45
 degrees have boxes that overlap far more than they do; which of two detections is a second guess is
@@ -37,8 +38,6 @@ ASPECT_RATIOS = (0.5, 1.0, 2.0)
 REGIONS_LEARNED = {"fpn": 128, "c4": 64}
 """Regions an image that a training step learns from. The heads take nearly all the time of the C4
 form: the fewer there are the paper's (section 3.1)."""
-PIXELS_A_PROPOSAL = 64
-"""Proposals grow with the image: room for a cell of 8 x 8 px next to the other."""
 
 
 class Predictor(FastRCNNPredictor):  # type: ignore[misc]
@@ -68,7 +67,7 @@ class MaskRCNN(nn.Module):
         self.backbone = BACKBONES[settings.form](settings)
         width = self.backbone.out_channels
         anchors = _anchors(settings, len(self.backbone.proposing))
-        self.rpn = RegionProposalNetwork(
+        self.rpn = RegionProposals(
             anchors,
             ProposalHead(width, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.6,
@@ -83,7 +82,7 @@ class MaskRCNN(nn.Module):
         boxes, features = box_head(settings, width)
         masks, samples = mask_head(settings, width)
         self.roi_heads = Regions(
-            region_pool(settings, pooled, BOX_SAMPLES, 2),
+            region_pool(settings, pooled, settings.box_samples, settings.box_looks),
             boxes,
             Predictor(features, settings.classes + 1),
             fg_iou_thresh=0.5,
@@ -93,7 +92,7 @@ class MaskRCNN(nn.Module):
             bbox_reg_weights=None,
             score_thresh=0.05,
             nms_thresh=DETECTIONS_OVERLAP,
-            detections_per_img=1000,
+            detections_per_img=sys.maxsize,  # as many as there are proposals
             # A mask's samples lie about one position of their level apart: one look each.
             mask_roi_pool=region_pool(settings, pooled, samples, 1) if settings.masks else None,
             mask_predictor=masks if settings.masks else None,
@@ -104,17 +103,30 @@ class MaskRCNN(nn.Module):
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Return losses (training) or detections (evaluation)."""
+        if not self.training:
+            return self.found(self.dense(images), (int(images.shape[-2]), int(images.shape[-1])))
         height, width = int(images.shape[-2]), int(images.shape[-1])
-        self._allow(height * width)
         features = self.backbone(images)
         batch = ImageList(images, [(height, width)] * len(images))
         proposing = {name: features[name] for name in self.backbone.proposing}
         proposals, rpn_losses = self.rpn(batch, proposing, targets)
-        detections, roi_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
-        if self.training:
-            losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
-            return losses
-        found: list[dict[str, Tensor]] = detections
+        _, roi_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
+        losses: dict[str, Tensor] = {**rpn_losses, **roi_losses}
+        return losses
+
+    def dense(self, images: Tensor) -> Dense:
+        """Return what is computed at every position of images (B, C, H, W), cells or not."""
+        levels = self.backbone(images)
+        objectness, corrections = self.rpn.head([levels[name] for name in self.backbone.proposing])
+        pooled = {name: levels[name] for name in self.backbone.pooled}
+        return Dense(pooled, objectness, corrections)
+
+    def found(self, dense: Dense, size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Return the detections in images of a size (H, W), from what `dense` returns."""
+        count = len(dense.objectness[0])
+        proposals = [self.rpn.propose(*dense.of(number), size) for number in range(count)]
+        found: list[dict[str, Tensor]]
+        found, _ = self.roi_heads(dense.levels, proposals, [size] * count)
         return found
 
     def set_least_score(self, score: float) -> None:
@@ -123,36 +135,6 @@ class MaskRCNN(nn.Module):
         Changes no other detection: a lower score never suppresses a higher one.
         """
         self.roi_heads.score_thresh = score
-
-    def _allow(self, pixels: int) -> None:
-        """Let proposals and detections grow with the image, so that none is dropped for number."""
-        allowed = max(1000, pixels // PIXELS_A_PROPOSAL)
-        for limit in (self.rpn._pre_nms_top_n, self.rpn._post_nms_top_n):
-            limit["testing"] = allowed
-        self.roi_heads.detections_per_img = allowed
-        self.rpn.score_thresh = 0.0 if self.training else LEAST_OBJECTNESS
-        self.rpn.nms_thresh = PROPOSALS_OVERLAP["training" if self.training else "evaluation"]
-
-
-class ProposalHead(RPNHead):  # type: ignore[misc]
-    """torchvision's head with results in float32 at any precision.
-
-    bfloat16 has eight significant bits: a box at x = 600 would move by up to 2 px.
-    """
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return objectness and box corrections of each level."""
-        logits, corrections = super().forward(x)
-        return [each.float() for each in logits], [each.float() for each in corrections]
-
-
-class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """torchvision's anchors in float32, whatever the precision of the features."""
-
-    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Move the anchors to the features' device, and leave their type."""
-        del dtype
-        super().set_cell_anchors(torch.float32, device)
 
 
 def _anchors(settings: NetworkSettings, levels: int) -> AnchorGenerator:

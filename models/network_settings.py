@@ -22,6 +22,13 @@ class NetworkSettings(Frozen):
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = Field(
         default="resnet18", description="Residual network (He et al. 2016) under the pyramid."
     )
+    width: int = Field(
+        default=64,
+        ge=8,
+        multiple_of=8,
+        description="Channels of the stem and the first residual stage; each further stage has"
+        " twice as many. 64 as published; what is narrower is faster.",
+    )
     stages: int = Field(
         default=3,
         ge=2,
@@ -51,7 +58,20 @@ class NetworkSettings(Frozen):
     )
     pyramid_channels: int = Field(default=96, ge=8, description="Width of the feature pyramid.")
     box_features: int = Field(default=256, ge=8, description="Width of the box head.")
+    box_samples: int = Field(
+        default=7, ge=2, le=14, description="Positions across a region that the box head sees."
+    )
+    box_looks: int = Field(
+        default=2,
+        ge=1,
+        le=4,
+        description="Points across each of these positions that are averaged; 1 for cells of few"
+        " pixels, for which more of them read the same pixels again.",
+    )
     mask_channels: int = Field(default=64, ge=8, description="Width of the mask head.")
+    mask_convolutions: int = Field(
+        default=4, ge=1, le=8, description="Layers of the mask head on a pyramid; 4 as published."
+    )
     anchors_px: tuple[float, ...] = Field(
         default=(6.0, 13.0, 28.0, 64.0),
         min_length=1,

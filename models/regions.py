@@ -26,7 +26,7 @@ Lin et al., CVPR 2017, equation 1, with 32 px in place of ImageNet's 224 px at s
 14 samples across then lie about one position of their level apart."""
 PART = 1024
 """Regions that a head sees at a time on a GPU."""
-BOX_SAMPLES = 7
+STAGE_5_SAMPLES = 7
 MASK_SAMPLES = 14
 
 
@@ -127,9 +127,9 @@ class Chunked(nn.Module):
 class C4BoxHead(nn.Module):
     """The fifth stage and an average over the region: (N, C, 7, 7) to (N, D)."""
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
-        self.stage = Stage5(backbone)
+        self.stage = Stage5(backbone, width)
         self.out_channels = self.stage.out_channels
 
     def forward(self, regions: Tensor) -> Tensor:
@@ -276,10 +276,10 @@ class Regions(RoIHeads):  # type: ignore[misc]
 def box_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:
     """Return the box head over regions of `in_channels`, and its width."""
     if settings.form == "c4":
-        head = C4BoxHead(settings.backbone)
+        head = C4BoxHead(settings.backbone, settings.width)
         return Chunked(head), head.out_channels
     features = settings.box_features
-    return TwoMLPHead(in_channels * BOX_SAMPLES**2, features), features
+    return TwoMLPHead(in_channels * settings.box_samples**2, features), features
 
 
 def mask_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:
@@ -290,7 +290,8 @@ def mask_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, i
     """
     outputs = mask_outputs(settings)
     if settings.form == "c4":
-        stage = Stage5(settings.backbone)
+        stage = Stage5(settings.backbone, settings.width)
         layers = mask_layers(stage.out_channels, settings.mask_channels, 0, outputs)
-        return Chunked(nn.Sequential(stage, layers)), BOX_SAMPLES
-    return Chunked(mask_layers(in_channels, settings.mask_channels, 4, outputs)), MASK_SAMPLES
+        return Chunked(nn.Sequential(stage, layers)), STAGE_5_SAMPLES
+    layers = mask_layers(in_channels, settings.mask_channels, settings.mask_convolutions, outputs)
+    return Chunked(layers), MASK_SAMPLES

@@ -32,19 +32,26 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]
     ) -> Tensor:
         """Return (N, C, size, size) for the boxes of all images, in their order."""
         levels = [x[name] for name in self.featmap_names]
-        plain = all(level.device.type == "cpu" and level.dtype == torch.float32 for level in levels)
-        if torch.is_grad_enabled() or not plain or len(boxes) != 1:
+        if torch.is_grad_enabled() or any(level.device.type != "cpu" for level in levels):
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
         if self.scales is None or self.map_levels is None:
-            super().forward(x, [boxes[0][:0]], image_shapes)  # finds scales and levels
-        (own,) = boxes
-        which = self.map_levels(boxes) if len(levels) > 1 else own.new_zeros(len(own))
+            super().forward(x, [each[:0] for each in boxes], image_shapes)  # finds both
+        return torch.cat(
+            [
+                self._of_image([level[number].float() for level in levels], own)
+                for number, own in enumerate(boxes)
+            ]
+        )
+
+    def _of_image(self, levels: list[Tensor], own: Tensor) -> Tensor:
+        """Return (N, C, size, size) for the boxes of one image, of its levels (C, h, w)."""
+        which = self.map_levels([own]) if len(levels) > 1 else own.new_zeros(len(own))
         size = self.output_size
-        out = own.new_empty((len(own), size[0], size[1], levels[0].shape[1]))
+        out = own.new_empty((len(own), size[0], size[1], len(levels[0])))
         for number, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
             here = torch.nonzero(which == number)[:, 0]
-            rows = level[0].permute(1, 2, 0).reshape(-1, level.shape[1])
+            rows = level.permute(1, 2, 0).reshape(-1, len(level))
             for part in torch.split(here, AT_ONCE):
                 sums = _sums(own[part] * scale, level.shape[-2:], size, self.sampling_ratio)
                 out[part] = embedding_bag(

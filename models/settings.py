@@ -200,6 +200,14 @@ class TrainSettings(Frozen):
         description="Weights to start from, a shipped name or a .safetensors file of a network of"
         " the same shape. Default: random ones.",
     )
+    teacher: str | None = Field(
+        default=None,
+        description="Weights of a larger Mask R-CNN, a shipped name or a .safetensors file, whose"
+        " answers the network is to give too, beside the labels. Default: labels alone.",
+    )
+    teaching: float = Field(
+        default=1.0, ge=0, description="Weight of the teacher's losses against the labels'."
+    )
     network: Network = NetworkSettings()
     normalise: Annotated[Percentile | Range | Unchanged, Field(discriminator="method")] = (
         Percentile()

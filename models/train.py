@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from cellseg.models import MODELS
 from cellseg.models.dataset import Crops, Sample
 from cellseg.models.detector import Detector
+from cellseg.models.distil import load_teacher
 from cellseg.models.errors import CellsegError
 from cellseg.models.network_settings import Network
 from cellseg.models.networks import build, stride_of
@@ -69,6 +70,9 @@ class Trainer:
         self.calibration, self.score = (1.0, 0.0), 0.5
         if settings.start is not None:
             self._start_from(find_weights(settings.start))
+        self.teacher = None
+        if settings.teacher is not None:
+            self.teacher = load_teacher(settings.teacher, self.network, device)
         self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
         self.optimiser = AdamW(self._groups(), lr=settings.rate, weight_decay=settings.weight_decay)
         total = settings.steps + 1
@@ -120,6 +124,9 @@ class Trainer:
         low = self.precision == "bfloat16"
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low):
             losses: dict[str, Tensor] = self.network(images, targets)
+            if self.teacher is not None:
+                taught = self.teacher.losses(images)
+                losses |= {key: self.settings.teaching * loss for key, loss in taught.items()}
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
         if not torch.isfinite(total):
             raise CellsegError(f"step {self.count}: the loss is {total.item()}. Lower `rate`.")

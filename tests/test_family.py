@@ -16,6 +16,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_pool
 from torchvision.ops.poolers import LevelMapper
 
+from cellseg.models import region_proposals
 from cellseg.models.backbones import Stage5, stage_channels, twice
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector, load
@@ -59,19 +60,18 @@ def named(changes: dict[str, Any]) -> str:
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a network look at a few regions only."""
-
-    def allow(self: MaskRCNN, pixels: int) -> None:
-        self.rpn._post_nms_top_n = {"training": 50, "testing": FEW}
-        self.roi_heads.detections_per_img = FEW
-        self.roi_heads.fg_bg_sampler.batch_size_per_image = FEW
-
-    monkeypatch.setattr(MaskRCNN, "_allow", allow)
+    monkeypatch.setattr(region_proposals, "FEWEST_ALLOWED", FEW)
+    monkeypatch.setattr(region_proposals, "PIXELS_A_PROPOSAL", SIDE * SIDE)
 
 
 def tiny(**changes: Any) -> MaskRCNN:
     given = {"stages": 2, "pyramid_channels": 8, "box_features": 16, "mask_channels": 8} | changes
     torch.manual_seed(0)
-    return MaskRCNN(NetworkSettings(**given))
+    network = MaskRCNN(NetworkSettings(**given))
+    network.rpn._post_nms_top_n["training"] = 50
+    network.roi_heads.detections_per_img = FEW
+    network.roi_heads.fg_bg_sampler.batch_size_per_image = FEW
+    return network
 
 
 def goal(classes: int, objects: bool = True) -> dict[str, Tensor]:
