@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torchvision.ops import batched_nms
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
+LEAST_SIDE = 4.0
+"""Px; smaller boxes are looked for as if they had this side, or the grid would be too fine."""
 
 
 def suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, most: float) -> Tensor:
@@ -40,7 +43,9 @@ def suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, most: float) -> Te
         kept: Tensor = batched_nms(boxes, scores, groups, most)
         return kept
     order = np.argsort(-scores.detach().numpy(), kind="stable")
-    better, worse = _doubles(boxes.detach().numpy()[order], groups.numpy()[order], most)
+    # Side by side, as numpy is slow along axes of two or four.
+    sides = np.ascontiguousarray(boxes.detach().numpy()[order].T)
+    better, worse = _doubles(sides, groups.numpy()[order], most)
     return torch.from_numpy(order[_stay(len(order), better, worse)])
 
 
@@ -61,7 +66,10 @@ def _stay(count: int, better: Indices, worse: Indices) -> NDArray[np.bool_]:
 
 
 def _doubles(boxes: Floats, groups: NDArray[np.int64], most: float) -> tuple[Indices, Indices]:
-    """Return all pairs of one group whose IoU is above `most`, the better one first."""
+    """Return all pairs of one group whose IoU is above `most`, the better one first.
+
+    Boxes are float32 (4, N), here and below.
+    """
     found = [
         _overlapping(boxes, *pair, most)
         for pair in _near(boxes, groups, most)  # few at a time: all would take much memory
@@ -76,10 +84,11 @@ def _overlapping(
     boxes: Floats, first: Indices, second: Indices, most: float
 ) -> tuple[Indices, Indices]:
     """Return the pairs whose IoU is above `most`, in torchvision's arithmetic."""
-    one, other = boxes[first], boxes[second]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    inner = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
-    shared = np.maximum(inner[:, 0], 0) * np.maximum(inner[:, 1], 0)
+    x0, y0, x1, y1 = boxes
+    area = (x1 - x0) * (y1 - y0)
+    across = np.minimum(x1[first], x1[second]) - np.maximum(x0[first], x0[second])
+    down = np.minimum(y1[first], y1[second]) - np.maximum(y0[first], y0[second])
+    shared = np.maximum(across, 0) * np.maximum(down, 0)
     with np.errstate(invalid="ignore"):  # of two boxes without area there is no IoU
         double = shared / (area[first] + area[second] - shared) > np.float32(most)
     return first[double], second[double]
@@ -94,41 +103,70 @@ def _near(
     factor t, and for centres less than (1 - t) of the larger of them apart: so a box is
     compared with those of its own size, and of the octave above, in nine squares of a grid.
     """
-    side = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(1, initial=0), np.float32(1e-3))
+    x0, y0, x1, y1 = boxes
+    side = np.maximum(np.maximum(x1 - x0, y1 - y0), np.float32(LEAST_SIDE))
     octave = np.floor(np.log2(side)).astype(np.int64)
-    centres = (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
+    middle = (x0 + x1) * np.float32(0.5), (y0 + y1) * np.float32(0.5)
     octaves = np.unique(octave).tolist()
     steps = int(np.ceil(np.log2(1 / most)))
     for small in octaves:
         few = np.flatnonzero(octave == small)
-        for large in range(small, small + steps + 1):
-            if large in octaves:
+        for large in octaves:
+            if small <= large <= small + steps:
                 many = np.flatnonzero(octave == large)
-                pair = _joined(centres, groups, few, many, (1 - most) * 2.0 ** (large + 1))
-                # Of one octave each pair comes twice, and each box with itself.
-                if large == small:
-                    once = pair[0] < pair[1]
-                    pair = pair[0][once], pair[1][once]
-                yield pair
+                grid = _Grid.of(*middle, groups, (1 - most) * 2.0 ** (large + 1))
+                yield grid.twins(many) if large == small else grid.joined(few, many)
 
 
-def _joined(
-    centres: Floats, groups: NDArray[np.int64], few: Indices, many: Indices, reach: float
-) -> tuple[Indices, Indices]:
-    """Return pairs of two sets, of one group, whose centres are at most `reach` apart, and more."""
-    square = np.floor(centres / max(reach, 1e-6)).astype(np.int64)
-    square -= square.min(0, initial=0) - 1
-    width, height = square.max(0, initial=0) + 2
-    key = (groups * height + square[:, 1]) * width + square[:, 0]
-    many = many[np.argsort(key[many], kind="stable")]
-    keys = key[many]
-    firsts, seconds = [], []
-    for row in (-width, 0, width):
-        start = np.searchsorted(keys, key[few] + row - 1, side="left")
-        counts = np.searchsorted(keys, key[few] + row + 1, side="right") - start
-        firsts.append(np.repeat(few, counts))
-        ends = np.cumsum(counts)
-        seconds.append(
-            many[np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - ends + counts, counts)]
-        )
-    return np.concatenate(firsts), np.concatenate(seconds)
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Squares of a grid, numbered; those of another group are others, and a border is empty.
+
+    Parameters
+    ----------
+    square : int64 (N,)
+        In which each box has its centre.
+    width : int
+        Squares in a row.
+    count : int
+    """
+
+    square: NDArray[np.int64]
+    width: int
+    count: int
+
+    @classmethod
+    def of(cls, x: Floats, y: Floats, groups: NDArray[np.int64], side: float) -> _Grid:
+        step = np.float32(1 / max(side, LEAST_SIDE))
+        column, row = (((each - each.min()) * step).astype(np.int64) + 1 for each in (x, y))
+        width, height = int(column.max()) + 2, int(row.max()) + 2
+        square = (groups * height + row) * width + column
+        return cls(square, width, (int(groups.max(initial=0)) + 1) * height * width)
+
+    def twins(self, members: Indices) -> tuple[Indices, Indices]:
+        """Return the pairs of a set that lie in one square or in neighbouring ones, each once."""
+        first, second = self._pairs(members, members, [(0, 0), (1, 1)])
+        # Within a square each pair comes twice, and each box with itself.
+        once = (first < second) | (self.square[first] != self.square[second])
+        below = self._pairs(members, members, [(self.width - 1, self.width + 1)])
+        return np.concatenate([first[once], below[0]]), np.concatenate([second[once], below[1]])
+
+    def joined(self, few: Indices, many: Indices) -> tuple[Indices, Indices]:
+        """Return the pairs of two sets that lie in one square or in neighbouring ones."""
+        rows = (-self.width, 0, self.width)
+        return self._pairs(few, many, [(row - 1, row + 1) for row in rows])
+
+    def _pairs(
+        self, few: Indices, many: Indices, spans: Sequence[tuple[int, int]]
+    ) -> tuple[Indices, Indices]:
+        """Return each of `few` with those of `many` from one square to another, counted from it."""
+        own = self.square[many]
+        many = many[np.argsort(own, kind="stable")]
+        starts = np.zeros(self.count + 1, np.int64)
+        np.cumsum(np.bincount(own, minlength=self.count), out=starts[1:])
+        here = self.square[few]
+        begin = np.stack([starts[here + span[0]] for span in spans])
+        counts = np.stack([starts[here + span[1] + 1] for span in spans]) - begin
+        ends = np.cumsum(counts).reshape(counts.shape)
+        at = np.arange(counts.sum()) + np.repeat(begin - ends + counts, counts.ravel())
+        return np.repeat(np.tile(few, len(spans)), counts.ravel()), many[at]
