@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -118,7 +119,11 @@ class MaskRCNN(nn.Module):
         """Return what is computed at every position of images (B, C, H, W), cells or not."""
         levels = self.backbone(images)
         objectness, corrections = self.rpn.head([levels[name] for name in self.backbone.proposing])
-        pooled = {name: levels[name] for name in self.backbone.pooled}
+        # Regions are cut from them many times: once and for all as RoIAlign wants them.
+        pooled = {
+            name: levels[name].float().contiguous(memory_format=torch.channels_last)
+            for name in self.backbone.pooled
+        }
         return Dense(pooled, objectness, corrections)
 
     def found(self, dense: Dense, size: tuple[int, int]) -> list[dict[str, Tensor]]:

@@ -35,7 +35,7 @@ class Dense:
 
     Parameters
     ----------
-    levels : mapping of str to float (B, C, h, w)
+    levels : mapping of str to float32 (B, C, h, w)
         Features that regions are cut from, finest first.
     objectness : sequence of float32 (B, A, h, w)
         Of each proposing level, whether an anchor holds a cell, as log odds.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.roi_heads import (
     RoIHeads,
@@ -26,6 +26,8 @@ Lin et al., CVPR 2017, equation 1, with 32 px in place of ImageNet's 224 px at s
 14 samples across then lie about one position of their level apart."""
 PART = 1024
 """Regions that a head sees at a time on a GPU."""
+IN_CACHE = 2**21
+"""Features that are cut out and seen at a time on a CPU, 8 MB: they stay in its cache."""
 STAGE_5_SAMPLES = 7
 MASK_SAMPLES = 14
 
@@ -49,6 +51,7 @@ class MultiScaleRoIPool(nn.Module):
         super().__init__()
         self.names = list(names)
         self.size = size
+        self.output_size = (size, size)
 
     def forward(
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
@@ -103,6 +106,36 @@ def in_parts(regions: Tensor, training: bool) -> list[Tensor]:
     filled = regions.new_zeros((count * PART, *regions.shape[1:]))
     filled[: len(regions)] = regions
     return list(torch.split(filled, PART))
+
+
+class BoxHead(TwoMLPHead):  # type: ignore[misc]
+    """torchvision's two layers, which take regions as RoIAlign leaves them: channels side by side.
+
+    To put the features in torchvision's order would take as long as the layers.
+    """
+
+    _turned: tuple[Tensor, int, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one vector for each region (N, C, S, S)."""
+        if self.training or x.is_contiguous():
+            vectors: Tensor = super().forward(x)
+            return vectors
+        features = x.permute(0, 2, 3, 1).flatten(1)
+        return relu(self.fc7(relu(linear(features, self._by_position(x.shape), self.fc6.bias))))
+
+    def _by_position(self, shape: Sequence[int]) -> Tensor:
+        """Return the first layer's weights, their columns in the order of the features."""
+        weight = self.fc6.weight
+        if (
+            self._turned is None
+            or self._turned[0] is not weight
+            or self._turned[1] != weight._version
+        ):
+            by_channel = weight.detach().view(len(weight), *shape[1:])
+            turned = by_channel.permute(0, 2, 3, 1).flatten(1)
+            self._turned = weight, weight._version, turned
+        return self._turned[2]
 
 
 class Chunked(nn.Module):
@@ -202,12 +235,35 @@ class Regions(RoIHeads):  # type: ignore[misc]
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """Return class logits and box corrections of all regions, float32 at any precision."""
-        pooled = self.box_roi_pool(features, boxes, shapes)
         parts = [
-            self.box_predictor(self.box_head(part)) for part in in_parts(pooled, self.training)
+            self.box_predictor(self.box_head(part))
+            for part in self._cut_out(self.box_roi_pool, features, boxes, shapes)
         ]
-        logits, regression = (torch.cat(each)[: len(pooled)] for each in zip(*parts, strict=True))
-        return logits.float(), regression.float()
+        logits, regression = (torch.cat(each) for each in zip(*parts, strict=True))
+        count = sum(map(len, boxes))
+        return logits[:count].float(), regression[:count].float()
+
+    def _cut_out(
+        self,
+        pool: nn.Module,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        shapes: list[tuple[int, int]],
+    ) -> Iterator[Tensor]:
+        """Yield what is cut out of the regions of all images, as much as a head takes at a time.
+
+        In use on a CPU that is so little that it stays in the processor's cache.
+        """
+        if self.training or boxes[0].is_cuda:
+            yield from in_parts(pool(features, boxes, shapes), self.training)
+            return
+        size: int = pool.output_size[0]  # type: ignore[index,assignment]
+        width = next(iter(features.values())).shape[1]
+        at_once = max(1, IN_CACHE // (size * size * width))
+        for number, own in enumerate(boxes):
+            image = {name: level[number : number + 1] for name, level in features.items()}
+            for part in torch.split(own, at_once) or [own]:
+                yield pool(image, [part], shapes[:1])
 
     def _losses(
         self,
@@ -235,8 +291,9 @@ class Regions(RoIHeads):  # type: ignore[misc]
     def _mask_logits(
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> Tensor:
-        logits: Tensor = self.mask_predictor(self.mask_roi_pool(features, boxes, shapes))
-        return logits.float()
+        cut_out = self._cut_out(self.mask_roi_pool, features, boxes, shapes)
+        logits = torch.cat([self.mask_predictor(part) for part in cut_out])
+        return logits[: sum(map(len, boxes))].float()
 
     def _mask_loss(self, logits: Tensor, truth: Tensor, classes: Tensor) -> Tensor:
         """Return the mean loss over pixels; 0 with a gradient where there is no region."""
@@ -279,7 +336,7 @@ def box_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, in
         head = C4BoxHead(settings.backbone, settings.width)
         return Chunked(head), head.out_channels
     features = settings.box_features
-    return TwoMLPHead(in_channels * settings.box_samples**2, features), features
+    return BoxHead(in_channels * settings.box_samples**2, features), features
 
 
 def mask_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torchvision.ops import MultiScaleRoIAlign
 
-AT_ONCE = 512
-"""Regions whose weights are held at a time: some 5 MB."""
+AT_ONCE = 1024
+"""Regions whose weights are held at a time: some megabytes."""
 
 
 class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]
@@ -42,53 +44,68 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]
                 self._of_image([level[number].float() for level in levels], own)
                 for number, own in enumerate(boxes)
             ]
-        )
+        ).permute(0, 3, 1, 2)
 
     def _of_image(self, levels: list[Tensor], own: Tensor) -> Tensor:
-        """Return (N, C, size, size) for the boxes of one image, of its levels (C, h, w)."""
+        """Return (N, size, size, C) for the boxes of one image, of its levels (C, h, w)."""
         which = self.map_levels([own]) if len(levels) > 1 else own.new_zeros(len(own))
-        size = self.output_size
-        out = own.new_empty((len(own), size[0], size[1], len(levels[0])))
+        size, width = self.output_size, len(levels[0])
+        out = own.new_empty((len(own), size[0], size[1], width))
         for number, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
             here = torch.nonzero(which == number)[:, 0]
-            rows = level.permute(1, 2, 0).reshape(-1, len(level))
+            rows = level.permute(1, 2, 0).reshape(-1, width)
             for part in torch.split(here, AT_ONCE):
-                sums = _sums(own[part] * scale, level.shape[-2:], size, self.sampling_ratio)
+                boxes = (own[part] * scale).numpy()
+                positions, weights = _sums(boxes, level.shape[-2:], size, self.sampling_ratio)
                 out[part] = embedding_bag(
-                    sums[0], rows, per_sample_weights=sums[1], mode="sum"
+                    torch.from_numpy(positions),
+                    rows,
+                    per_sample_weights=torch.from_numpy(weights),
+                    mode="sum",
                 ).view(len(part), *out.shape[1:])
-        return out.permute(0, 3, 1, 2)
+        return out
 
 
 def _sums(
-    boxes: Tensor, shape: Sequence[int], size: Sequence[int], samples: int
-) -> tuple[Tensor, Tensor]:
+    boxes: NDArray[np.float32], shape: Sequence[int], size: Sequence[int], samples: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return which positions, and how much of each, add up to each cell of the result.
 
-    Two tensors (N x size x size, 4 x samples x samples).
+    Two arrays (N x size x size, 4 x samples x samples). By numpy: here torch takes
+    longer to call than to compute.
     """
-    x, across = _samples(boxes[:, 0], boxes[:, 2], shape[1], size[1], samples)
-    y, down = _samples(boxes[:, 1], boxes[:, 3], shape[0], size[0], samples)
-    positions = y[:, :, None, :, None] * shape[1] + x[:, None, :, None, :]
-    weights = down[:, :, None, :, None] * across[:, None, :, None, :]
-    return positions.flatten(0, 2).flatten(1), weights.flatten(0, 2).flatten(1)
+    x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
+    x, across = _samples(x0, x1, shape[1], size[1], samples)
+    y, down = _samples(y0, y1, shape[0], size[0], samples)
+    corner = (y * np.int32(shape[1]))[:, :, None, :, None] + x[:, None, :, None, :]
+    # The four positions around a point; of a level that is one position wide, the one.
+    beside, below = int(shape[1] > 1), shape[1] * int(shape[0] > 1)
+    positions = np.empty((*corner.shape, 4), np.int32)
+    weights = np.empty((*corner.shape, 4), np.float32)
+    for number, step in enumerate((0, beside, below, below + beside)):
+        np.add(corner, np.int32(step), out=positions[..., number])
+        one, other = down[number // 2], across[number % 2]
+        np.multiply(one[:, :, None, :, None], other[:, None, :, None, :], out=weights[..., number])
+    bags = (corner[:, :, :, 0, 0].size, 4 * samples * samples)
+    return positions.reshape(bags), weights.reshape(bags)
 
 
 def _samples(
-    low: Tensor, high: Tensor, length: int, size: int, samples: int
-) -> tuple[Tensor, Tensor]:
-    """Return the positions that the samples of an axis lie between, and their weights.
+    low: NDArray[np.float32], high: NDArray[np.float32], length: int, size: int, samples: int
+) -> tuple[NDArray[np.int32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the position before each sample of an axis, and the weights of it and the next one.
 
-    Two tensors (N, size, 2 x samples). As torchvision has it: at least one
-    position long, nothing beyond one position outside.
+    All (N, size, samples). As torchvision has it: at least one position long,
+    nothing beyond one position outside.
     """
-    steps = (torch.arange(size * samples, dtype=low.dtype) + 0.5) / (size * samples)
-    at = low[:, None] + steps * (high - low).clamp(min=1)[:, None]
-    outside = (at < -1) | (at > length)
-    at = at.clamp(0, length - 1)
-    before = at.floor().clamp(max=length - 1)
+    steps = (np.arange(size * samples, dtype=np.float32) + np.float32(0.5)) / np.float32(
+        size * samples
+    )
+    at = low[:, None] + steps * np.maximum(high - low, np.float32(1))[:, None]
+    each = np.float32(1 / samples) * ((at >= -1) & (at <= length))
+    at = np.clip(at, 0, length - 1)
+    before = np.minimum(np.floor(at), np.float32(max(length - 2, 0)))
     share = at - before
-    positions = torch.stack([before, (before + 1).clamp(max=length - 1)], -1)
-    weights = torch.stack([1 - share, share], -1).masked_fill(outside[..., None], 0) / samples
-    shape = (len(low), size, 2 * samples)
-    return positions.to(torch.int64).view(shape), weights.view(shape)
+    shape = (len(low), size, samples)
+    weights = ((1 - share) * each).reshape(shape), (share * each).reshape(shape)
+    return before.astype(np.int32).reshape(shape), weights
