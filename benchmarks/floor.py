@@ -104,11 +104,11 @@ class Work:
         return found
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what the kernels do that run while this holds."""
 
     def __init__(self, work: Work) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.work = work
         self.open: list[str] = []
 
@@ -133,7 +133,8 @@ class Counting(TorchDispatchMode):
 
 def _convolution(args: Sequence[Any], result: Tensor) -> float:
     image, weight, transposed = args[0], args[1], len(args) > 6 and args[6]
-    return 2.0 * (image if transposed else result).numel() * prod(weight.shape[1:])
+    values = image.numel() if transposed else result.numel()
+    return float(2 * values * prod(weight.shape[1:]))
 
 
 def _product(left: Tensor, result: Tensor) -> float:

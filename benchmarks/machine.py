@@ -34,7 +34,7 @@ def described() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": cores(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),  # type: ignore[no-untyped-call]
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
         "python": platform.python_version(),

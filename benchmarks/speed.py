@@ -136,7 +136,7 @@ def speeds(arguments: argparse.Namespace, chosen: Sequence[Configuration]) -> di
     """Measure every input under every configuration."""
     quick = (QUICK_SIZES, QUICK_COPIED, 1) if arguments.quick else ()
     limits = ceilings(*quick)
-    found = {"ceilings": limits.document(), "rows": [], "facts": [], "work": []}
+    found: dict[str, Any] = {"ceilings": limits.document(), "rows": [], "facts": [], "work": []}
     print(ceilings_text(limits))
     for make in makers(arguments).values():
         with tempfile.TemporaryDirectory() as name:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,8 +21,9 @@ from benchmarks.speed_runs import Configuration
 from benchmarks.speed_scenes import Input
 from cellseg.models.detector import Detector
 from cellseg.models.owner import Network
-from cellseg.models.timing import drain, recorded
+from cellseg.models.timing import recorded
 from cellseg.pipeline import read_workflow
+from cellseg.pipeline.execute import Outcome, started
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.plan import Plan, plan
@@ -39,35 +40,42 @@ class Timed:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some tiles that show cells, and how to segment them as a run does.
+    """Some tiles that show cells, and how to segment them as a run does: so many at a time.
 
     Parameters
     ----------
     tiles : tuple of (Job, int)
         The image and the number of the tile.
-    at_once : int
-        How many a run has in hand at a time.
-    megapixels : float
-        Of their cores.
     cells : int
-        With their centre in these.
+        With their centre in the cores of these.
     images : tuple of Tensor
         What the network sees of them (1, C, H, W).
-    detector : Detector
+    model : NamedModel
     """
 
     tiles: tuple[tuple[Job, int], ...]
-    at_once: int
-    megapixels: float
     cells: int
     images: tuple[Tensor, ...]
-    detector: Detector
+    model: NamedModel
+
+    @property
+    def megapixels(self) -> float:
+        """Of the cores of the tiles."""
+        boxes = [job.scene.grid.core(unit % len(job.scene.grid)) for job, unit in self.tiles]
+        return sum(box.shape[0] * box.shape[1] for box in boxes) / 1e6
 
     @property
     def seen(self) -> float:
         """Px that the network sees for each of the image."""
         px = sum(each.shape[-2] * each.shape[-1] for each in self.images)
         return px / 1e6 / self.megapixels
+
+    @property
+    def detector(self) -> Detector:
+        """The model itself."""
+        model = self.model.loaded()
+        assert isinstance(model, Detector)
+        return model
 
     def whole(self, repeats: int) -> Timed:
         """Time the tiles, from file to file."""
@@ -78,8 +86,8 @@ class Sample:
         rounds = []
         for _ in range(repeats):
             with recorded():
-                self._spread(lambda tile: segment(*tile), self.tiles)
-                rounds.append(_summed(drain()))
+                outcomes = self._each(lambda tile: segment(*tile), self.tiles)
+                rounds.append(_summed(part for one in outcomes for part in one.noted))
         names = dict.fromkeys(name for each in rounds for name in each)
         return {
             name: Timed(*(median(each[name][axis] for each in rounds) for axis in (0, 1)))
@@ -92,15 +100,7 @@ class Sample:
 
     def dense(self, repeats: int) -> Timed:
         """Time what of the network works on every pixel."""
-        whole = dense_part(self.detector.network)
-
-        def compute(batch: Tensor) -> list[dict[str, Any]]:
-            whole(batch)
-            if batch.is_cuda:
-                torch.cuda.synchronize()
-            return []
-
-        return self._time(self._compute(compute), self.images, repeats)
+        return self._time(self._compute(Dense(self.detector.network)), self.images, repeats)
 
     def work(self) -> Work:
         """Count what the network does."""
@@ -111,39 +111,51 @@ class Sample:
             total.rows += each.rows
         return total
 
-    def _compute(self, module: Callable[[Tensor], Any]) -> Callable[[Tensor], object]:
+    def _compute(self, module: nn.Module) -> Callable[[Tensor], object]:
         network = Network(module, self.detector.device, self.detector.precision)
-        return lambda image: network([np.asarray(image[0])])
+
+        def compute(image: Tensor) -> object:
+            self.model.loaded()  # which has torch compute in this thread with its share of cores
+            return network([np.asarray(image[0])])
+
+        return compute
 
     def _time(self, work: Callable[[Any], object], items: Sequence[Any], repeats: int) -> Timed:
         found = []
         for _ in range(repeats):
             start, busy = time.perf_counter(), time.process_time()
-            self._spread(work, items)
+            self._each(work, items)
             found.append((time.perf_counter() - start, time.process_time() - busy))
         return Timed(*(float(median(axis)) for axis in zip(*found, strict=True)))
 
-    def _spread(self, work: Callable[[Any], object], items: Sequence[Any]) -> None:
-        if self.at_once == 1:
-            for item in items:
-                work(item)
+    def _each(self, work: Callable[[Any], object], items: Sequence[Any]) -> list[Outcome[Any]]:
+        """Do some work for each item, as the engine of a run does its tasks."""
+        tasks: deque[Any] = deque(partial(work, item) for item in items)
+        with started(self.model.config, neural=True) as engine:
+            outcomes = list(engine.outcomes(tasks))
+        failures = [each.failure.reason for each in outcomes if each.failure is not None]
+        assert not failures, failures
+        return outcomes
+
+
+class Dense(nn.Module):
+    """Backbone, pyramid and proposal head of a Mask R-CNN."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Compute them, and find nothing."""
+        whole = getattr(self.network, "dense", None)
+        if whole is not None:
+            whole(images)
         else:
-            with ThreadPoolExecutor(self.at_once) as pool:
-                list(pool.map(work, items))
-
-
-def dense_part(network: nn.Module) -> Callable[[Tensor], object]:
-    """Return backbone, pyramid and proposal head of a Mask R-CNN."""
-    whole: Callable[[Tensor], object] | None = getattr(network, "dense", None)
-    if whole is not None:
-        return whole
-    parts: Any = network
-
-    def compute(images: Tensor) -> object:
-        features = parts.backbone(images)
-        return parts.rpn.head([features[name] for name in parts.backbone.proposing])
-
-    return compute
+            features, names = self.network.backbone(images), self.network.backbone.proposing
+            self.network.rpn.head([features[name] for name in names])
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return []
 
 
 def _summed(noted: Iterable[Any]) -> dict[str, tuple[float, float]]:
@@ -159,15 +171,14 @@ def sample(given: Input, configuration: Configuration, tiles: int, folder: Path)
 
     They are segmented once, so that what happens once in a process has happened.
     """
-    config = configuration.config
+    # Of several processes one, as what is timed lies in this one.
+    config = configuration.config.model_copy(update={"workers": 1, "engine": "local"})
     workflow = read_workflow(given.workflow(folder, "mask_rcnn"), output=folder / "sample")
     planned = plan(workflow, config)
     model = planned.scenes[0].segmenter
     assert isinstance(model, NamedModel)
-    detector = model.loaded()
-    assert isinstance(detector, Detector)
-    chosen, cells = [], 0
-    with _seen(detector.network) as images:
+    chosen, cells, images = [], 0, list[Tensor]()
+    with _seen(Sample((), 0, (), model).detector.network, images):
         for job, unit in _spread_out(planned, tiles):
             before = len(images)
             found = segment(job, unit)
@@ -176,12 +187,7 @@ def sample(given: Input, configuration: Configuration, tiles: int, folder: Path)
                 cells += found
             if len(chosen) == tiles:
                 break
-    if not chosen:
-        return None
-    cores = [job.scene.grid.core(unit % len(job.scene.grid)) for job, unit in chosen]
-    px = sum(core.shape[0] * core.shape[1] for core in cores)
-    about = config.in_hand(neural=True), px / 1e6, cells, tuple(images), detector
-    return Sample(tuple(chosen), *about)
+    return Sample(tuple(chosen), cells, tuple(images), model) if chosen else None
 
 
 def _spread_out(planned: Plan, tiles: int) -> Iterator[tuple[Job, int]]:
@@ -198,13 +204,12 @@ def _spread_out(planned: Plan, tiles: int) -> Iterator[tuple[Job, int]]:
 
 
 @contextmanager
-def _seen(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Give what a network has been asked for since."""
-    images: list[Tensor] = []
+def _seen(network: nn.Module, images: list[Tensor]) -> Iterator[None]:
+    """Note in `images` what a network is asked for."""
     handle = network.register_forward_pre_hook(
         lambda _, given: images.append(given[0].detach().float().cpu())
     )
     try:
-        yield images
+        yield
     finally:
         handle.remove()

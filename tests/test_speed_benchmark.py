@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import agreement, floor, growth, machine, speed, speed_scenes
 from benchmarks.floor import Ceilings, Layer, Work
+from benchmarks.pairs import find_pairs
 from benchmarks.speed_runs import Configuration, Ran
 
 
@@ -116,7 +117,7 @@ def test_cells_of_two_precisions_agree_and_are_compared_with_the_truth(tmp_path:
     image, truth = cells(1, (160, 160), 20)
     tifffile.imwrite(tmp_path / "images" / "a.tif", image)
     tifffile.imwrite(tmp_path / "labels" / "a.tif", truth.astype(np.uint16))
-    pairs = speed.find_pairs(tmp_path / "images", tmp_path / "labels")
+    pairs = find_pairs(tmp_path / "images", tmp_path / "labels")
     crop = agreement.crop_of(tmp_path / "images" / "a.tif", 96)
     assert np.array_equal(crop[0], image[32:128, 32:128])
     configurations = [Configuration.read("precision=bfloat16")]
