@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 __all__ = ["Noted", "drain", "part", "record", "recorded"]
@@ -139,6 +139,7 @@ def recorded(on: bool = True) -> Iterator[None]:
 def drain() -> list[Noted]:
     """Return what was noted in this process since this was last asked, and forget it."""
     noted: list[Noted] = []
-    while _RECORDER.noted:
-        noted.append(_RECORDER.noted.popleft())
+    with suppress(IndexError):  # empty; another thread may be at it too
+        while True:
+            noted.append(_RECORDER.noted.popleft())
     return noted

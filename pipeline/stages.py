@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
-from cellseg.models.timing import part
+from cellseg.models.timing import part, record
 from cellseg.pipeline.claims import clear_claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
@@ -104,6 +104,7 @@ class Run:
                     mine.check()
             finally:
                 self.log_files.close()
+                record(False)
                 if self.profile is not None:
                     self.profile_table = self.profile.close(self.reports)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -89,6 +90,21 @@ def test_of_parts_at_a_time_each_counts_its_own_thread() -> None:
         first, second = sorted(drain(), key=lambda each: each.start)[::2]
     assert first.core_seconds < 0.05
     assert second.core_seconds >= 0.06
+
+
+def test_threads_that_ask_at_once_share_what_there_is() -> None:
+    found: list[Noted] = []
+
+    def work() -> None:
+        for _ in range(300):
+            with part("tile"):
+                pass
+            found.extend(drain())
+
+    with recorded(), ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work) for _ in range(4)]:
+            future.result()
+    assert len(found) == 1200
 
 
 def test_what_was_noted_is_told_once() -> None:
