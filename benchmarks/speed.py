@@ -46,6 +46,7 @@ from benchmarks.speed_table import (
     Rows,
     facts_of_runs,
     floor_of,
+    markdown,
     plain,
     rows_of_parts,
     rows_of_runs,
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     document: dict[str, Any] = {"machine": machine.described(), "repeats": arguments.repeats}
     print(machine.text(document["machine"]))
     chosen = configurations(arguments)
-    if not arguments.only_agreement:
+    if arguments.inputs:
         document |= speeds(arguments, chosen)
     if arguments.growth:
         document["growth"] = [
@@ -126,7 +127,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             for row in growth(each, arguments.repeats, arguments.growth_side, arguments.growth)
         ]
         show("Growth, without start-up", document["growth"])
-    if arguments.agreement or arguments.only_agreement:
+    if arguments.agreement:
         document |= agreements(arguments, chosen)
     document["machine"]["load_after"] = machine.described()["load"]
     return document
@@ -190,7 +191,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--slide", type=Path, help="a TIFF; without it there is no slide in the table")
     add("--plate", type=Path, help="a folder of TIFFs; default: the demo plate as 43 fields")
-    add("--inputs", nargs="+", choices=SCENES, default=SCENES)
+    add("--inputs", nargs="*", choices=SCENES, default=SCENES, help="none: time none of them")
     add("--config", action="append", default=[], metavar="KEY=VALUE,...")
     add("--precisions", nargs="+", metavar="PRECISION")
     add("--inference", nargs="+", metavar="ENGINE")
@@ -199,12 +200,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--growth", nargs="*", choices=MODELS, help="models; without one, both")
     add("--growth-side", type=int, default=SIDE, help="px of the first image")
     add("--agreement", action="store_true")
-    add("--only-agreement", action="store_true", help="time nothing")
     add("--images", type=Path, help="with a truth, for --agreement")
     add("--labels", type=Path, help="of the same names")
     add("--list", type=Path, help="a text file with a name a line: only these")
     add("--quick", action="store_true", help="a tiny image, to see that all is measured")
     add("--json", type=Path)
+    add("--markdown", type=Path)
     found = parser.parse_args(arguments)
     if found.growth == []:
         found.growth = MODELS
@@ -219,6 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     document = run(asked)
     if asked.json:
         asked.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if asked.markdown:
+        asked.markdown.write_text(markdown(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,10 @@ class Sample:
             with recorded():
                 outcomes = self._each(lambda tile: segment(*tile), self.tiles)
                 rounds.append(_summed(part for one in outcomes for part in one.noted))
-        names = dict.fromkeys(name for each in rounds for name in each)
+        met = list(dict.fromkeys(name for each in rounds for name in each))
+        stems = list(dict.fromkeys(name.split("/")[0] for name in met))
+        # A part ends behind those in it, and is to stand before them.
+        names = sorted(met, key=lambda name: (stems.index(name.split("/")[0]), name.count("/")))
         return {
             name: Timed(*(median(each[name][axis] for each in rounds) for axis in (0, 1)))
             for name in names

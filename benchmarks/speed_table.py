@@ -153,6 +153,23 @@ def plain(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     )
 
 
+def markdown(document: Mapping[str, Any]) -> str:
+    """Return what was timed as a whole, and all but the parts, as tables of a guide."""
+    whole = [row for row in document.get("rows", ()) if ": " not in row["what"]]
+    titles = {"input": "input", "configuration": "configuration"} | COLUMNS
+    tables = {"Speed": (whole, titles)}
+    for name in ("facts", "growth", "agreement", "accuracy"):
+        rows = document.get(name, ())
+        tables[name.capitalize()] = rows, {key: key for row in rows[:1] for key in row}
+    return "\n".join(_table(title, *each) for title, each in tables.items() if each[0])
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    lines = [list(columns.values()), ["---"] * len(columns)]
+    lines += [[_shown(row.get(name)) for name in columns] for row in rows]
+    return f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _shown(value: object) -> str:
     """Return a value as text, a number with three digits or so."""
     if value is None:

@@ -142,7 +142,8 @@ def numbers(value: Any) -> list[float]:
 
 def test_a_quick_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "speed.json"
-    speed.main(["--quick", "--repeats", "1", "--json", str(path)])
+    files = ["--json", str(path), "--markdown", str(tmp_path / "speed.md")]
+    speed.main(["--quick", "--repeats", "1", *files])
     document = json.loads(path.read_text(encoding="utf-8"))
     rows = {row["what"]: row for row in document["rows"]}
     floors = {f"floor, {name}" for name in document["ceilings"]["gigaops_s"]}
@@ -163,3 +164,6 @@ def test_a_quick_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert machine.processor() in printed
     assert all(name in printed for name in rows)
+    table = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    assert all(f"| crowd | as shipped | {name} |" in table for name in floors | whole)
+    assert "tile: read" not in table
