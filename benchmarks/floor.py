@@ -36,6 +36,7 @@ SECTIONS = {
 DENSE = ("backbone", "pyramid", "rpn head")
 """Those that work on every pixel."""
 REST = "rest"
+ROWS = {"box head": "region", "mask head": "cell"}
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 SIZES = (1024, 2048, 3072)
@@ -90,18 +91,11 @@ class Work:
     def _of(self, sections: Sequence[str]) -> Iterator[Layer]:
         return (each for each in self.layers if not sections or each.section in sections)
 
-    def document(self) -> dict[str, Any]:
-        """Return it for JSON: of sections on every pixel for a megapixel, of heads for a row."""
-        found: dict[str, Any] = {}
-        for name in dict.fromkeys(each.section for each in self.layers):
-            whole = self.megapixels if name in DENSE else float(self.rows[name] or 1)
-            found[name] = {
-                "each": "megapixel" if name in DENSE else "row",
-                "rows": self.rows[name],
-                "gigaops": self.operations(name) / whole / 1e9,
-                "megavalues": self.values(name) / whole / 1e6,
-            }
-        return found
+    def each(self, section: str) -> tuple[str, float]:
+        """Return of what a section does the same each time, and how often: a megapixel, a row."""
+        if section in DENSE:
+            return "megapixel", self.megapixels
+        return ROWS.get(section, "image"), float(self.rows[section] or 1)
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -230,6 +224,23 @@ class Ceilings:
             },
             "gigabytes_s": {str(n): round(r / 1e9, 2) for n, r in self.bandwidth.items()},
         }
+
+
+def described(work: Work, limits: Ceilings, threads: int) -> list[dict[str, Any]]:
+    """Return what each section does for a megapixel, a region or a cell, and the least ms of it."""
+    rows = []
+    for section in dict.fromkeys(layer.section for layer in work.layers):
+        what, count = work.each(section)
+        row = {
+            "section": section,
+            "for a": what,
+            "of these": round(count, 2),
+            "Gop": work.operations(section) / count / 1e9,
+            "MB in float32": work.values(section) * BYTES["float32"] / count / 1e6,
+        }
+        least = {p: limits.seconds(work, p, threads, section) / count for p in limits.peaks}
+        rows.append(row | {f"ms in {p}": 1e3 * seconds for p, seconds in least.items()})
+    return rows
 
 
 def ceilings(sizes: Sequence[int] = SIZES, copied: int = COPIED, tries: int = TRIES) -> Ceilings:

@@ -34,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine, speed_scenes
 from benchmarks.agreement import agreement, crop_of
-from benchmarks.floor import Ceilings, ceilings
+from benchmarks.floor import Ceilings, ceilings, described
 from benchmarks.growth import MODELS, SIDE, growth
+from benchmarks.machine import cores
 from benchmarks.pairs import find_pairs
 from benchmarks.speed_parts import Timed, sample
 from benchmarks.speed_runs import Configuration
@@ -85,14 +86,14 @@ def measured(
     repeats: int,
     tiles: int,
     folder: Path,
-) -> tuple[list[Row], Row, Row]:
+) -> tuple[list[Row], Row, list[Row]]:
     """Return the rows of an input, what else is known of its runs, and what the network does."""
     rows = Rows(given, configuration)
     chosen = sample(given, configuration, tiles, folder)
     precision = limits.precision(configuration.config.precision)
     runs = run_often(given, configuration, repeats, folder)
     facts = facts_of_runs(given, configuration, runs) | {"floor_precision": precision}
-    floor, document = None, {}
+    floor, document = None, list[Row]()
     if chosen is not None:
         work = chosen.work()
         rows_of_parts(rows, chosen, work, limits, precision, repeats)
@@ -101,7 +102,7 @@ def measured(
         least = floor_of(limits, work, precision)
         floor = Timed(least.seconds * times, least.core_seconds * times)
         facts |= {"seen_px": chosen.seen}
-        document = {"input": given.name, "sections": work.document()}
+        document = [{"input": given.name} | row for row in described(work, limits, cores())]
     rows_of_runs(rows, runs, given, floor)
     return rows.rows, facts, document
 
@@ -147,7 +148,8 @@ def speeds(arguments: argparse.Namespace, chosen: Sequence[Configuration]) -> di
                 rows, facts, work = measured(given, each, *about)
                 found["rows"] += rows
                 found["facts"].append(facts)
-                found["work"] += [work] if work else []
+                found["work"] += [{"configuration": each.name} | row for row in work]
+                show(f"What the network does, {given.name}, {each.name}", work)
                 show(f"{given.name}, {each.name}", rows, COLUMNS)
     if found["facts"]:
         show("Start, shares and memory of the runs", found["facts"], {n: n for n in FACTS + SHARES})

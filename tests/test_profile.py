@@ -94,6 +94,7 @@ def test_several_workers_are_several_processes_of_one_trace(folder: Path) -> Non
     assert len(tiles) == 18
     (here,) = {bar["pid"] for bar in bars() if bar["name"] == "gather"}
     assert here not in {bar["pid"] for bar in tiles}
+    assert {bar["pid"] for bar in bars() if bar["name"] == "receive"} >= {b["pid"] for b in tiles}
     summary = read_summary(folder / "out" / "profile.json")
     assert summary["processes"] == 1 + len({bar["pid"] for bar in bars()} - {here})
     named = json.loads((folder / "out" / "profile.json").read_text(encoding="utf-8"))

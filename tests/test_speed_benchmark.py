@@ -156,6 +156,10 @@ def test_a_quick_run_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFi
     for name in whole:
         assert all(rows[name][key] > 0 for key in ("seconds", "core_seconds", "mpx_s", "cells_s"))
         assert rows[name]["times_floor"] > 0
+    sections = {row["section"]: row for row in document["work"]}
+    assert {sections[name]["for a"] for name in floor.DENSE} == {"megapixel"}
+    assert sections["mask head"]["for a"] == "cell"
+    assert all(row["Gop"] > 0 and row["ms in float32"] > 0 for row in sections.values())
     (facts,) = document["facts"]
     assert 0 < facts["start_seconds"] < rows["run"]["seconds"]
     assert 0 < facts["network_share"] < 1
