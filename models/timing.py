@@ -12,11 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["Noted", "drain", "part", "record", "recorded"]
+__all__ = ["Noted", "drain", "noted", "part", "record", "recorded"]
+
+Given, Made = ParamSpec("Given"), TypeVar("Made")
 
 _EPOCH = time.time() - time.perf_counter()
 """Moment from which `time.perf_counter` counts: no clock that is set meanwhile matters."""
@@ -118,6 +121,20 @@ def part(name: str, **about: Any) -> AbstractContextManager[None]:
         What else to say of this one, as an image or a number; plain values.
     """
     return _Part(name, about) if _RECORDER.on else _NOTHING
+
+
+def noted(name: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]]:
+    """Have every call of a function noted as a part of that name; a decorator."""
+
+    def decorate(function: Callable[Given, Made]) -> Callable[Given, Made]:
+        @wraps(function)
+        def within(*args: Given.args, **named: Given.kwargs) -> Made:
+            with part(name):
+                return function(*args, **named)
+
+        return within
+
+    return decorate
 
 
 def record(on: bool) -> None:

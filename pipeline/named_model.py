@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cellseg.models import MODELS, Instances, Segmenter, load_model
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import DetectorSettings, ModelSettings
-from cellseg.models.timing import part
+from cellseg.models.timing import noted
 from cellseg.pipeline import worker
 from cellseg.pipeline.config import Config, keep_freed_memory
 
@@ -44,23 +44,19 @@ _LOADING = Lock()
 
 
 @lru_cache(maxsize=1)
+@noted("load model")
 def _loaded(model: NamedModel) -> Segmenter:
     settings = model.settings
     if isinstance(settings, DetectorSettings):
         # Each scene has its own magnification, and all share the network.
         settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
-    with part("load model"):
-        return _load(settings, model.config)
-
-
-def _load(settings: ModelSettings, config: Config) -> Segmenter:
     if not MODELS[settings.name].neural:
         return load_model(settings)
     import torch
 
-    torch.set_num_threads(config.torch_threads())
+    torch.set_num_threads(model.config.torch_threads())
     keep_freed_memory()
-    device = config.on_worker().torch_device(worker.number())
+    device = model.config.on_worker().torch_device(worker.number())
     if device != "cpu":
         worker.of_device(f"{device} {torch.cuda.get_device_name(device)}")
-    return load_model(settings, device, config.precision)
+    return load_model(settings, device, model.config.precision)

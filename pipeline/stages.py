@@ -8,7 +8,7 @@ import platform
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -148,10 +148,7 @@ class Run:
             yield from self._queue_images()
         if not self.tasks:
             return
-        with ExitStack() as stack:
-            with part("start workers"):
-                going = started(self.config, self.log_files, neural=self.plan.neural)
-                engine = stack.enter_context(going)
+        with started(self.config, self.log_files, neural=self.plan.neural) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cellseg.models.timing import Noted, drain, part, recorded
+from cellseg.models.timing import noted as named
 
 
 def spin(seconds: float) -> None:
@@ -47,6 +48,19 @@ def test_a_part_says_in_which_it_lies_when_it_began_and_what_it_took() -> None:
     assert 0.02 <= network.core_seconds < network.seconds
     assert tile.about == {"image": "a", "unit": 3}
     assert tile.thread == threading.get_ident()
+
+
+def test_a_function_is_a_part_wherever_it_is_called() -> None:
+    @named("load")
+    def load(number: int) -> int:
+        return number + 1
+
+    def work() -> None:
+        with part("tile"):
+            assert load(2) == 3
+
+    assert load(1) == 2
+    assert list(noted(work)) == [("tile", "load"), ("tile",)]
 
 
 def test_what_a_part_raises_is_noted_and_passed_on() -> None:
