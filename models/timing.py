@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 __all__ = ["Noted", "drain", "noted", "part", "record", "recorded"]
 
-Given, Made = ParamSpec("Given"), TypeVar("Made")
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 _EPOCH = time.time() - time.perf_counter()
 """Moment from which `time.perf_counter` counts: no clock that is set meanwhile matters."""
