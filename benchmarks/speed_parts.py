@@ -150,12 +150,7 @@ class Dense(nn.Module):
 
     def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Compute them, and find nothing."""
-        whole = getattr(self.network, "dense", None)
-        if whole is not None:
-            whole(images)
-        else:
-            features, names = self.network.backbone(images), self.network.backbone.proposing
-            self.network.rpn.head([features[name] for name in names])
+        self.network.dense(images)
         if images.is_cuda:
             torch.cuda.synchronize()
         return []
