@@ -20,6 +20,7 @@ from cellseg.models.owner import Found, Network, Owner
 from cellseg.models.proposals import Proposals
 from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import DetectorSettings
+from cellseg.models.timing import part
 from cellseg.models.weights import check_fit, find_weights, load_tensors, read_card
 
 
@@ -108,7 +109,8 @@ class Detector:
 
     def _segment(self, plane: NDArray[np.float32], corner: tuple[int, int]) -> Instances:
         found = self.proposals(plane, corner)
-        return found.cut(self.score, self.mask_threshold, self.min_area_px)
+        with part("masks"):
+            return found.cut(self.score, self.mask_threshold, self.min_area_px)
 
     def proposals(self, plane: NDArray[np.float32], corner: tuple[int, int] = (0, 0)) -> Proposals:
         """Return what it finds in a plane (C, H, W) of at least `score`, masks not cut yet."""
@@ -120,17 +122,24 @@ class Detector:
             for first, length in zip(before, seen.shape[1:], strict=True)
         ]
         padded = np.pad(seen, [(0, 0), *pads])
-        found = self._found(padded)
+        with part("network"):
+            found = self._found(padded)
+        with part("paste"):
+            return self._pasted(found, np.tile(before, 2), (height, width))
+
+    def _pasted(
+        self, found: Found, corners: NDArray[np.integer], shape: tuple[int, int]
+    ) -> Proposals:
+        """Return what is found as it lies in a plane of a shape, `corners` px before its edges."""
         scores = calibrated(found.scores, self.calibration)
         keep = scores >= self.score
         kept = np.flatnonzero(keep).tolist()
-        corners = np.tile(before, 2)
         return Proposals.pasted(
             (found.boxes[kept][:, [1, 0, 3, 2]].astype(np.float64) - corners + 0.5) / self.zoom,
             [found.masks[index] for index in kept],
             scores[keep],
             found.labels[keep],
-            (height, width),
+            shape,
             self.overlap,
         )
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cellseg.models import timing
 from cellseg.models.errors import CellsegError
+from cellseg.models.timing import recorded
 from cellseg.pipeline.cli_options import (
     config_option,
     device_option,
@@ -16,7 +18,13 @@ from cellseg.pipeline.cli_options import (
     settings_option,
     workers_option,
 )
-from cellseg.pipeline.cli_said import follow, print_late_notes, print_plan, print_summary
+from cellseg.pipeline.cli_said import (
+    follow,
+    print_late_notes,
+    print_plan,
+    print_profile,
+    print_summary,
+)
 
 if TYPE_CHECKING:
     from cellseg.pipeline.config import Config
@@ -39,6 +47,11 @@ if TYPE_CHECKING:
     help="Be one of N processes, on any machines, that do the images between them; they agree by"
     " files in the results. `cellseg finish` then gathers.",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Print what took how long, and write profile.txt and a trace, profile.json.",
+)
 @workers_option
 @engine_option
 @device_option
@@ -54,6 +67,7 @@ def run(
     dry_run: bool,
     fresh: bool,
     shard: str | None,
+    profile: bool,
     workers: int | None,
     engine: str | None,
     device: str | None,
@@ -78,22 +92,25 @@ def run(
             "--fresh with --shard: shards would forget what the others compute."
             " Remove the results folder first, or give another one by --output."
         )
+    if part is not None and profile:
+        raise CellsegError("--profile with --shard: a profile is of a run alone. Leave one out.")
     settings = read_workflow(workflow, overrides, images, output)
     config = read_config(config_path, workers=workers, engine=engine, device=device)
-    from cellseg.pipeline.plan import plan
-    from cellseg.pipeline.stages import Run
+    with recorded(profile):
+        with timing.part("plan"):
+            from cellseg.pipeline.plan import plan
+            from cellseg.pipeline.stages import Run
 
-    planned = plan(settings, config, fresh=fresh)
-    print_plan(planned)
-    if dry_run:
-        from cellseg.pipeline.estimate import estimate
+            planned = plan(settings, config, fresh=fresh)
+        print_plan(planned)
+        if dry_run:
+            from cellseg.pipeline.estimate import estimate
 
-        click.echo(estimate(planned, config).text())
-        return
-    if part is not None:
-        _run_shard(planned, config, part)
-    elif not _run_whole(Run(planned, config, fresh=fresh)):
-        ctx.exit(1)
+            click.echo(estimate(planned, config).text())
+        elif part is not None:
+            _run_shard(planned, config, part)
+        elif not _run_whole(Run(planned, config, fresh=fresh, profile=profile)):
+            ctx.exit(1)
 
 
 def _run_whole(going: Run, held: Claim | None = None) -> bool:
@@ -103,6 +120,8 @@ def _run_whole(going: Run, held: Claim | None = None) -> bool:
     result = going.result()
     print_summary(result, time.time() - going.started.timestamp())
     print_late_notes(going, planned)
+    if going.profile_table is not None:
+        print_profile(going)
     return not result.failed and not any(export.reason for export in result.exports)
 
 

@@ -105,3 +105,10 @@ def print_summary(result: Result, seconds: float) -> None:
     more = max(len(warned) - SOME, 0) + max(len(result.failed) - SOME, 0)
     if more:
         click.echo(f"  and {more} more; see {result.folder / 'run.json'}", err=True)
+
+
+def print_profile(going: Run) -> None:
+    """Say what took how long, and where the trace lies."""
+    if going.profile_table is not None:
+        click.echo(f"\n{going.profile_table.text}")
+        click.echo(f"trace for ui.perfetto.dev: {going.plan.results.profile_path}")

@@ -17,6 +17,7 @@ from distributed.deploy import Cluster
 from distributed.utils import silence_logging_cmgr
 
 from cellseg.models.errors import CellsegError
+from cellseg.models.timing import noted
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.logs import LOG, LogFiles
 
@@ -82,6 +83,7 @@ def _dashboard() -> int:
         return 0 if trial.connect_ex(("127.0.0.1", DASHBOARD)) == 0 else DASHBOARD
 
 
+@noted("start workers")
 def _local(config: Config, tiles: int) -> LocalCluster:
     return LocalCluster(
         n_workers=config.workers,

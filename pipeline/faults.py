@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cellseg.models.errors import CellsegError, DeviceError
+from cellseg.models.timing import Noted, drain
 from cellseg.pipeline.logs import LOG
 from cellseg.pipeline.worker import where
 
@@ -39,12 +40,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Task]):
-    """What became of a task: its result, or why its last try failed; and which process did it."""
+    """What became of a task: its result, or why its last try failed; and which process did it.
+
+    `noted` are the parts of its work that this process has noted by then, of other tasks too.
+    """
 
     task: Task
     result: Any = None
     failure: Failure | None = None
     where: str = ""
+    noted: Sequence[Noted] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Answer:
     failure : Failure or None
     passes : bool
         Whether another try may fare better.
+    noted : sequence of Noted
+        What the process has noted of its work, see `cellseg.models.timing`.
     """
 
     where: str
@@ -68,10 +75,11 @@ class Answer:
     result: Any = None
     failure: Failure | None = None
     passes: bool = False
+    noted: Sequence[Noted] = ()
 
     def of(self, task: Task) -> Outcome[Task]:
         """Return it as what became of the task."""
-        return Outcome(task, self.result, self.failure, self.where)
+        return Outcome(task, self.result, self.failure, self.where, self.noted)
 
 
 def attempt(task: Callable[[], Any]) -> Answer:
@@ -98,7 +106,9 @@ def attempt(task: Callable[[], Any]) -> Answer:
         passes = True
     if failure is not None:
         LOG.info("%s failed: %s", task, failure.traceback or failure.reason)
-    return Answer(where(), time.perf_counter() - start, result, failure, passes)
+    # What a try has noted that is followed by another goes with that one's.
+    noted = [] if passes else drain()
+    return Answer(where(), time.perf_counter() - start, result, failure, passes, noted)
 
 
 def persist(task: Task) -> Outcome[Task]:

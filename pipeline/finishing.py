@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg.models.timing import part
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linked import clear_image, link_pixels
 from cellseg.pipeline.measure_settings import Measure
@@ -57,18 +58,22 @@ def finish(job: Job, _unit: int) -> None:
             link_pixels(scene.source.path, here.field, job.image_key)
     if here.labels.key() != keys.labels:
         times, _, depth, *_ = scene.shape
-        here.labels.finish(times, depth)
+        with part("pyramid"):
+            here.labels.finish(times, depth)
     here.labels.rescale(scene.labels_voxel_um)
     if job.again or not here.cells_done(keys.cells):
         paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
         columns = schema(scene.workflow.measure, scene.measured)
-        facts = _facts(job, paths)
+        with part("facts"):
+            facts = _facts(job, paths)
         here.overview_path.unlink(missing_ok=True)
         tables = (rows for path in paths for rows in row_groups(path))
-        here.write_cells(keys.cells, keys.labels, tables, columns, facts)
+        with part("table"):
+            here.write_cells(keys.cells, keys.labels, tables, columns, facts)
     if scene.workflow.output.overview and not here.overview_path.is_file():
         caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
-        here.write_overview(overview(scene, here.labels), caption)
+        with part("overview"):
+            here.write_overview(overview(scene, here.labels), caption)
     job.work.clear()
     here.sweep()
 

@@ -18,6 +18,7 @@ from distributed import Client, Future
 from distributed.protocol.pickle import dumps, loads
 from distributed.scheduler import KilledWorker
 
+from cellseg.models.timing import part
 from cellseg.pipeline.faults import (
     DIED,
     NO_IMAGES_FAULT,
@@ -190,7 +191,7 @@ class Flight:
     def _send(self, tasks: list[Any], worker: str, troubled: Troubled[Any] | None = None) -> None:
         # As bytes, which the scheduler passes on without looking into them.
         packed, where = (
-            dumps((self.logs, tasks)),
+            dumps((self.logs, dumps(tasks))),
             {"workers": [worker], "allow_other_workers": False},
         )
         future = self.client.submit(answer, packed, pure=False, **where)
@@ -262,7 +263,9 @@ class Flight:
 
 def answer(packed: bytes) -> list[Answer]:
     """Try some tasks; what a worker is asked for."""
-    logs, tasks = loads(packed)
+    logs, packed_tasks = loads(packed)
     if logs is not None:
         logs.open()
+    with part("receive"):  # the first time with all that is imported for it
+        tasks = loads(packed_tasks)
     return [attempt(task) for task in tasks]

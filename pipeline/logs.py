@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cellseg.models.timing import record
+
 __all__ = ["LOG", "LogFiles"]
 
 LOG = logging.getLogger("cellseg")
@@ -27,10 +29,13 @@ class LogFiles:
     ----------
     folder : Path
     level : "info" or "debug"
+    profile : bool
+        Whether they note what takes how long, see `cellseg.models.timing`.
     """
 
     folder: Path
     level: Literal["info", "debug"] = "info"
+    profile: bool = False
 
     @property
     def path(self) -> Path:
@@ -39,6 +44,7 @@ class LogFiles:
 
     def open(self) -> None:
         """Have this process write its log here, in place of where it did before."""
+        record(self.profile)
         if any(getattr(each, "belongs_to", None) == self for each in LOG.handlers):
             return
         self.close()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cellseg.models import MODELS, Instances, Segmenter, load_model
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import DetectorSettings, ModelSettings
+from cellseg.models.timing import noted
 from cellseg.pipeline import worker
 from cellseg.pipeline.config import Config, keep_freed_memory
 
@@ -43,6 +44,7 @@ _LOADING = Lock()
 
 
 @lru_cache(maxsize=1)
+@noted("load model")
 def _loaded(model: NamedModel) -> Segmenter:
     settings = model.settings
     if isinstance(settings, DetectorSettings):

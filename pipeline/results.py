@@ -95,6 +95,29 @@ class Results:
         return self.folder / "logs"
 
     @property
+    def profile_path(self) -> Path:
+        """The trace of a run that was asked for one, see `cellseg.pipeline.profile`."""
+        return self.folder / "profile.json"
+
+    def start_profile(self) -> None:
+        """Begin a trace, in place of that of an earlier run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.profile_path.with_suffix(".txt").unlink(missing_ok=True)
+        self.profile_path.write_text("[\n", encoding="utf-8")
+
+    def append_profile(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append events to the trace, a line each; viewers need no more than it holds by then."""
+        with self.profile_path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(event)},\n" for event in events)
+
+    def end_profile(self, last: Mapping[str, Any], table: str) -> None:
+        """End the trace with an event, which makes it whole JSON, and write the table."""
+        with self.profile_path.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(last)}\n]\n")
+        path = self.profile_path.with_suffix(".txt")
+        replace_file(path, lambda partial: partial.write_text(f"{table}\n", encoding="utf-8"))
+
+    @property
     def report_path(self) -> Path:
         """The page that shows how it went."""
         return self.folder / "report.html"

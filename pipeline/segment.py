@@ -19,6 +19,7 @@ from cellseg.models import (
     Segmenter,
 )
 from cellseg.models.normalise import Normalisation, decide
+from cellseg.models.timing import part
 from cellseg.pipeline.answers import checked, distinct, on_signal
 from cellseg.pipeline.assembled import open_field
 from cellseg.pipeline.background import Background, find_background, side_at
@@ -301,11 +302,15 @@ class Scene:
         if self.background is not None:
             around = window.grow(self.background.reach, self.grid.plane)
         inside = window.within(around)
-        read = self.image.read(t, z, around, self.inputs.channels)
+        with part("read"):
+            read = self.image.read(t, z, around, self.inputs.channels)
         self._check_window(read[:, *inside.slices], t, z, window)
         wide = self.inputs.see(read)
         pixels = np.ascontiguousarray(wide[:, *inside.slices])
-        return pixels, None if self.background is None else self.background.signal(wide, inside)
+        if self.background is None:
+            return pixels, None
+        with part("background"):
+            return pixels, self.background.signal(wide, inside)
 
     def _asked(self, pixels: NDArray[Any], window: Box) -> list[Instances]:
         """Return what the model says to a window (C, h, w), not normalised."""
@@ -313,10 +318,12 @@ class Scene:
         model = self.segmenter
         if isinstance(model, NamedModel):
             model = model.at_zoom(self.zoom)
-        planes = [self.normalisation.apply(pixels)]
-        if isinstance(model, Placed):
-            return model.segment_at(planes, [(window.y0, window.x0)])
-        return model.segment(planes)
+        with part("normalise"):
+            planes = [self.normalisation.apply(pixels)]
+        with part("model"):
+            if isinstance(model, Placed):
+                return model.segment_at(planes, [(window.y0, window.x0)])
+            return model.segment(planes)
 
     def read(self, t: int, z: int, window: Box) -> NDArray[np.float32]:
         """Return a window of a plane as the model gets it: its channels, normalised.

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from cellseg.models import CellsegError, Segmenter
+from cellseg.models.timing import part, record
 from cellseg.pipeline.claims import clear_claims
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
@@ -24,6 +25,8 @@ from cellseg.pipeline.job import Job
 from cellseg.pipeline.lock import Claim, claim
 from cellseg.pipeline.logs import LogFiles
 from cellseg.pipeline.plan import ImageReport, Plan, plan
+from cellseg.pipeline.profile import Profile
+from cellseg.pipeline.profile_table import ProfileTable
 from cellseg.pipeline.report import try_report
 from cellseg.pipeline.result import Progress, Result
 from cellseg.pipeline.segment import Scene
@@ -41,13 +44,16 @@ VERSIONS = ("cellseg", "numpy", "scikit-image", "torch", "torchvision", "zarr")
 class Run:
     """A plan being carried out; iterate over `steps`, then ask for `result`.
 
-    `plan` is another one after the first step where that says how large the cells are.
+    `plan` is another one after the first step where that says how large the cells are. Where
+    `profile` is asked for, a trace is written, and there is a `profile_table` in the end.
     """
 
     what = "cellseg run"
     """What others are told that is at work here."""
 
-    def __init__(self, plan: Plan, config: Config, *, fresh: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, config: Config, *, fresh: bool = False, profile: bool = False
+    ) -> None:
         self.plan = plan
         self.config = config
         self.fresh = fresh
@@ -60,7 +66,9 @@ class Run:
         self.workers: dict[str, Counter[str]] = {}
         self.left = TimeLeft()
         self.aside: dict[str, list[SetAside]] = {}
-        self.log_files = LogFiles(plan.results.logs_folder, config.log)
+        self.log_files = LogFiles(plan.results.logs_folder, config.log, profile)
+        self.profile: Profile | None = None
+        self.profile_table: ProfileTable | None = None
         self.tiles_done = 0
         self.tasks: deque[Work] = deque()
         self.plates = plates_of(plan.scenes, plan.results.folder)
@@ -89,12 +97,16 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         with nullcontext(held) if held is not None else claim(folder, self.what) as mine:
             self.log_files.open()
+            self.profile = Profile(self.plan.results) if self.log_files.profile else None
             try:
                 for step in self._carry_out():
                     yield step
                     mine.check()
             finally:
                 self.log_files.close()
+                record(False)
+                if self.profile is not None:
+                    self.profile_table = self.profile.close(self.reports)
 
     def _carry_out(self) -> Iterator[Progress]:
         """Compute what is not complete yet, then gather it."""
@@ -106,12 +118,14 @@ class Run:
             step = replace(step, seconds_left=self.left.seconds())
             self.heartbeat.beat(step, self.reports.values())
             yield step
-        self._gather()
+        with part("gather"):
+            self._gather()
         self._write_run("done")
         for form in dict.fromkeys(self.plan.workflow.output.export):
             yield from self._export(form)
             self._write_run("done")
-        self._write_report()
+        with part("report"):
+            self._write_report()
         self.plan.results.clear_progress()
         self._forget_shards()
 
@@ -157,6 +171,8 @@ class Run:
     def _follow(self, outcome: Outcome[Work]) -> Iterator[Progress]:
         """Settle what an outcome decides, and queue what it makes possible."""
         task, failure = outcome.task, outcome.failure
+        if self.profile is not None:
+            self.profile.add(outcome.where, outcome.noted)
         if isinstance(task, Unit) and failure is None:
             self.workers.setdefault(task.scene.name, Counter())[outcome.where] += 1
         if isinstance(task, EstimateDiameter):
@@ -215,6 +231,8 @@ class Run:
             return None
         job, name = task.job, task.scene.name
         self._add_spent(name, result, where)
+        if self.profile is not None:
+            self.profile.note(task.scene, result)
         self.tiles_done += "segment" in result
         self.waiting[name].discard(task.number)
         if "finish" in result:
@@ -367,8 +385,9 @@ class Run:
         started, folder = time.monotonic(), self.plan.results.folder
         output, reason = folder / EXPORTERS[form].output, None
         try:
-            for name in Export(folder, form).steps():
-                yield Progress(name, self.tiles_done, self.plan.tiles, f"export {form}")
+            with part("export", form=form):
+                for name in Export(folder, form).steps():
+                    yield Progress(name, self.tiles_done, self.plan.tiles, f"export {form}")
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
         seconds = round(time.monotonic() - started, 3)

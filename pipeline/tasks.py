@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.models import Instances
+from cellseg.models.timing import part
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
@@ -55,7 +56,8 @@ class EstimateDiameter:
 
     def __call__(self) -> Estimated:
         """Return what was found, and where."""
-        return estimate_from(self.scenes)
+        with part("diameter"):
+            return estimate_from(self.scenes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,8 @@ class Prepare:
 
     def __call__(self) -> Scene:
         """Return the scene, ready for its tiles."""
-        return self.scene.prepare()
+        with part("look", image=self.scene.name):
+            return self.scene.prepare()
 
     def __str__(self) -> str:
         return f"look at {self.scene.name}"
@@ -77,8 +80,11 @@ def segment(job: Job, unit: int) -> int:
     grid = job.scene.grid
     plane, position = divmod(unit, len(grid))
     found = job.scene.look(plane, grid.read(position))
-    seen = None if found is None else Candidates.of_tile(found, grid, position, job.rules.margin)
-    job.work.write_tile(unit, seen)
+    with part("describe"):
+        margin = job.rules.margin
+        seen = None if found is None else Candidates.of_tile(found, grid, position, margin)
+    with part("write"):
+        job.work.write_tile(unit, seen)
     return 0 if seen is None else _count_centres(seen, grid.core(position))
 
 
@@ -362,7 +368,8 @@ class Unit:
             reset_peak()
             start, busy = time.perf_counter(), time.process_time()
             number = 0 if spent else self.number
-            cells = STAGES[stage](self.job, number) or 0
+            with part(stage, image=self.scene.name, unit=number):
+                cells = STAGES[stage](self.job, number) or 0
             seconds, units = time.perf_counter() - start, max(self.job.units(stage), 1)
             spent[stage] = Spent(seconds, peak_mb(), time.process_time() - busy, units, cells)
             LOG.debug("%s %d of %s, %.3f s", stage, number, self.scene.name, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -26,6 +27,11 @@ from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.table import schema
 from cellseg.pipeline.training import read_training
 from cellseg.pipeline.workflow import Workflow
+
+# The benchmarks are not installed.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import speed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -149,6 +155,32 @@ def test_what_the_guide_to_slides_writes_is_a_workflow(tmp_path: Path) -> None:
         read_workflow(path)
     rows = "".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| `."))
     assert set(re.findall(r"`(\.\w+)`", rows)) == set(READERS)
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words of each command in the shell blocks of a document."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [shlex.split(line) for line in blocks.replace("\\\n", " ").splitlines()]
+
+
+def test_the_commands_of_the_guide_to_speed_do_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    (profile, *rest) = commands_of(guide)
+    output = ["--output", str(tmp_path / "out"), "--set", "output.report=false"]
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(main, [*profile[1:], *output])
+    assert result.exit_code == 0, result.output
+    stages = re.findall(r"^(\w+) ", result.output.split("of a core")[1], re.MULTILINE)
+    explained = guide.split("| row |")[1].split("\n\n")[0]
+    assert "measure" in stages
+    assert not {stage for stage in stages if stage not in explained} - {"wall", "trace"}
+    assert len(rest) >= 4
+    for command in rest:
+        assert command[:2] == ["python", "benchmarks/speed.py"]
+        asked = speed.parse(command[2:])
+        assert all(each.config for each in speed.configurations(asked))
 
 
 def test_the_commands_in_workflow_files_name_those_files() -> None:
