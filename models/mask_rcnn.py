@@ -30,6 +30,7 @@ from cellseg.models.region_proposals import (
 )
 from cellseg.models.regions import Regions, box_head, mask_head, region_pool
 from cellseg.models.settings import NetworkSettings
+from cellseg.models.timing import part
 
 DETECTIONS_OVERLAP = 0.6
 """IoU of boxes at which a detection is dropped for a better one. Long cells side by side at 45
@@ -105,7 +106,9 @@ class MaskRCNN(nn.Module):
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Return losses (training) or detections (evaluation)."""
         if not self.training:
-            return self.found(self.dense(images), (int(images.shape[-2]), int(images.shape[-1])))
+            with part("dense"):
+                dense = self.dense(images)
+            return self.found(dense, (int(images.shape[-2]), int(images.shape[-1])))
         height, width = int(images.shape[-2]), int(images.shape[-1])
         features = self.backbone(images)
         batch = ImageList(images, [(height, width)] * len(images))
@@ -129,9 +132,11 @@ class MaskRCNN(nn.Module):
     def found(self, dense: Dense, size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """Return the detections in images of a size (H, W), from what `dense` returns."""
         count = len(dense.objectness[0])
-        proposals = [self.rpn.propose(*dense.of(number), size) for number in range(count)]
+        with part("proposals"):
+            proposals = [self.rpn.propose(*dense.of(number), size) for number in range(count)]
         found: list[dict[str, Tensor]]
-        found, _ = self.roi_heads(dense.levels, proposals, [size] * count)
+        with part("regions"):
+            found, _ = self.roi_heads(dense.levels, proposals, [size] * count)
         return found
 
     def set_least_score(self, score: float) -> None:

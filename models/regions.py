@@ -18,6 +18,7 @@ from torchvision.ops import roi_pool
 from cellseg.models.backbones import Stage5
 from cellseg.models.roi_align import RoIAlign
 from cellseg.models.settings import NetworkSettings
+from cellseg.models.timing import part
 
 CANONICAL_PX = 32
 CANONICAL_LEVEL = 2
@@ -219,16 +220,17 @@ class Regions(RoIHeads):  # type: ignore[misc]
         """Return detections (evaluation) and losses (training), the other one empty."""
         if self.training and targets is not None:
             return [], self._losses(features, proposals, image_shapes, targets)
-        logits, regression = self._classify(features, proposals, image_shapes)
+        with part("boxes"):
+            answers = self._classify(features, proposals, image_shapes)
+            detections = self.postprocess_detections(*answers, proposals, image_shapes)
         found = [
             {"boxes": boxes, "scores": scores, "labels": labels}
-            for boxes, scores, labels in zip(
-                *self.postprocess_detections(logits, regression, proposals, image_shapes),
-                strict=True,
-            )
+            for boxes, scores, labels in zip(*detections, strict=True)
         ]
-        for one, masks in zip(found, self._masks(features, found, image_shapes), strict=True):
-            one["masks"] = masks
+        with part("mask head"):
+            masks = self._masks(features, found, image_shapes)
+        for one, own in zip(found, masks, strict=True):
+            one["masks"] = own
         return found, {}
 
     def _classify(
@@ -262,8 +264,8 @@ class Regions(RoIHeads):  # type: ignore[misc]
         at_once = max(1, IN_CACHE // (size * size * width))
         for number, own in enumerate(boxes):
             image = {name: level[number : number + 1] for name, level in features.items()}
-            for part in torch.split(own, at_once) or [own]:
-                yield pool(image, [part], shapes[:1])
+            for some in torch.split(own, at_once) or [own]:
+                yield pool(image, [some], shapes[:1])
 
     def _losses(
         self,
