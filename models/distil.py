@@ -72,6 +72,7 @@ class Teacher:
         found |= self._anchors(levels) | self._regions(levels)
         if "masks" in self._seen:
             found |= self._masks(levels)
+        self._seen.clear()
         return found
 
     def _anchors(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
