@@ -7,6 +7,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellseg.models.dataset import Sample
+
+
+def samples() -> list[Sample]:
+    """Two images of bright discs."""
+    made = []
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        labels = np.zeros((90, 70), np.int32)
+        y, x = np.indices(labels.shape)
+        for label in range(1, 9):
+            centre = random.uniform(8, 62, 2)
+            mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= 36
+            labels[mask & (labels == 0)] = label
+        image = (labels > 0) + 0.1 * random.standard_normal(labels.shape)
+        made.append(Sample(f"image{seed}", image[None].astype(np.float32), labels[None]))
+    return made
+
 
 def overfit(
     network: nn.Module,

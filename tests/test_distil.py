@@ -17,7 +17,7 @@ from cellseg.models.networks import build
 from cellseg.models.settings import NetworkSettings, Percentile, TrainSettings
 from cellseg.models.train import Trainer
 from cellseg.models.weights import Card, save_weights
-from tests.test_train import samples
+from learning import samples
 
 SMALL = NetworkSettings(stages=2, width=16, pyramid_channels=16, box_features=16, mask_channels=8)
 NARROW = SMALL.model_copy(
@@ -111,5 +111,5 @@ def test_the_teacher_stays_as_it_is_and_is_no_part_of_the_student(tmp_path: Path
 def test_a_teacher_that_answers_other_questions_is_refused(tmp_path: Path) -> None:
     other = SMALL.model_copy(update={"anchors_px": (8.0, 16.0, 32.0)})
     settings = SETTINGS.model_copy(update={"teacher": teacher_file(tmp_path, other)})
-    with pytest.raises(CellsegError, match="differs from .network. in anchors_px"):
+    with pytest.raises(CellsegError, match="in anchors_px"):
         Trainer(settings, samples())

@@ -10,9 +10,10 @@ import torch
 
 from cellseg.models import CellsegError
 from cellseg.models.augment import augment
-from cellseg.models.dataset import Sample, batch, target
+from cellseg.models.dataset import batch, target
 from cellseg.models.settings import NetworkSettings, TrainSettings
 from cellseg.models.train import Trainer
+from learning import samples
 
 SETTINGS = TrainSettings(
     images=("images",),
@@ -22,22 +23,6 @@ SETTINGS = TrainSettings(
     batch=2,
     crop_px=64,
 )
-
-
-def samples() -> list[Sample]:
-    """Two images of bright discs."""
-    made = []
-    for seed in range(2):
-        random = np.random.default_rng(seed)
-        labels = np.zeros((90, 70), np.int32)
-        y, x = np.indices(labels.shape)
-        for label in range(1, 9):
-            centre = random.uniform(8, 62, 2)
-            mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= 36
-            labels[mask & (labels == 0)] = label
-        image = (labels > 0) + 0.1 * random.standard_normal(labels.shape)
-        made.append(Sample(f"image{seed}", image[None].astype(np.float32), labels[None]))
-    return made
 
 
 def test_resumed_training_equals_an_undisturbed_one_to_the_bit(tmp_path: Path) -> None:
