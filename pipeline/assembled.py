@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ def open_field(source: Field) -> Image:
     if source.channel is not None and image.channels == ("0",):
         image = replace(image, channels=(source.channel,))
     if source.spacing_um is not None:
-        known = to_voxel(*source.spacing_um, image.pixels.shape[2])
+        known = to_voxel(*source.spacing_um, image.shape[2])
         image = replace(image, voxel=known or image.voxel)
     return image
 
@@ -134,7 +134,7 @@ def assemble(parts: Sequence[Part], channels: Sequence[str], numbering: Sequence
     image = open_image(first)
     last = [(part.t, part.c, part.z) for part in parts]
     counts: Places = tuple(1 + max(axis) for axis in zip(*last, strict=True))
-    within = image.pixels.shape[:3]
+    within = image.shape[:3]
     for word, count, inside in zip(AXES, counts, within, strict=True):
         if count > 1 and inside > 1:
             raise CellsegError(
@@ -149,14 +149,14 @@ def assemble(parts: Sequence[Part], channels: Sequence[str], numbering: Sequence
             stamps.append(stamp(path))
     dtype, remarks = _common(placed, image)
     t, c, z = (max(pair) for pair in zip(counts, within, strict=True))
-    height, width = map(int, image.pixels.shape[3:])
+    height, width = map(int, image.shape[3:])
     shape = t, c, z, height, width
     source = FilesSource(first, shape, dtype, counts, files, tuple(stamps))
     named = counts[1] > 1 or (len(channels) == shape[1] and channels[0])
     names = channels if named else image.channels
     deep = image.voxel[0] if image.voxel and within[2] > 1 else None
     voxel = to_voxel(deep, *image.voxel[1:], z) if image.voxel else None
-    chunks = cast(Shape, image.pixels.chunksize)
+    chunks = image.stored.chunks
     whole = Image.from_source(source, chunks, names, voxel)
     more = len(files) - 1
     said = f"{first} (and {more} more file{'s' * (more != 1)})" if more else str(first)
@@ -175,10 +175,10 @@ def _common(parts: Sequence[Part], image: Image) -> tuple[np.dtype[Any], list[st
         path = part.path
         shape, dtype, size = _facts(path, image if path == first else None)
         sizes.setdefault(size, path)
-        if shape != image.pixels.shape:
+        if shape != image.shape:
             raise CellsegError(
                 f"{path}: its shape (T, C, Z, Y, X) is {shape}, that of {first.name}"
-                f" {image.pixels.shape}. The files of one image must be alike: take it out."
+                f" {image.shape}. The files of one image must be alike: take it out."
             )
         other, of_channel = types.setdefault(part.c, (path, dtype))
         if dtype != of_channel:
@@ -204,7 +204,7 @@ def _facts(path: Path, opened: Image | None) -> tuple[tuple[int, ...], np.dtype[
         if header is not None:
             return (1, 1, 1, header.height, header.width), header.dtype, header.resolution
     image = opened or open_image(path)
-    return image.pixels.shape, image.pixels.dtype, image.voxel
+    return image.shape, image.dtype, image.voxel
 
 
 def fingerprints(parts: Sequence[Part]) -> list[tuple[int, int, int, str]]:

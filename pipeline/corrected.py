@@ -90,11 +90,11 @@ def _check_layers(path: Path, layers: Sequence[Image], shape: tuple[int, ...]) -
     if not layers:
         raise CellsegError(f"{path}: no label images. Give TIFF or OME-Zarr label images.")
     for layer in layers:
-        times, channels, depth, height, width = layer.pixels.shape
-        if layer.pixels.dtype.kind not in "iu":
-            raise CellsegError(f"{path}: pixels are {layer.pixels.dtype}; labels need integers.")
+        times, channels, depth, height, width = layer.shape
+        if layer.dtype.kind not in "iu":
+            raise CellsegError(f"{path}: pixels are {layer.dtype}; labels need integers.")
         if (times, depth, height, width) != shape or channels != 1:
             raise CellsegError(
-                f"{path}: (T, C, Z, Y, X) = {layer.pixels.shape}; the labels of this image have one"
+                f"{path}: (T, C, Z, Y, X) = {layer.shape}; the labels of this image have one"
                 f" channel and (T, Z, Y, X) = {shape}."
             )

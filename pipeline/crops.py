@@ -81,7 +81,7 @@ class CropImage:
     @cached_property
     def shape(self) -> Shape:
         """Shape of the labels, (T, 1, Z, Y, X)."""
-        shape: Shape = open_image(self.here.labels.layer_paths[0]).pixels.shape
+        shape: Shape = open_image(self.here.labels.layer_paths[0]).shape
         return shape
 
     @property

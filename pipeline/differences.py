@@ -176,7 +176,7 @@ class _Side:
             return cls(
                 source.path, (1, 1, height, width), lambda _t, _z, box: [*layers[:, *box.slices]]
             )
-        times, _, depth, height, width = masks.layers[0].pixels.shape
+        times, _, depth, height, width = masks.layers[0].shape
         return cls(
             source.path,
             (times, depth, height, width),

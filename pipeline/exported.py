@@ -245,7 +245,7 @@ def _image(
             f"{image.folder}: its labels or its table are missing. Run the workflow again."
         )
     drawn = open_image(labels.layer_paths[0])
-    times, _, depth, height, width = drawn.pixels.shape
+    times, _, depth, height, width = drawn.shape
     rows = rows_of_file(image.cells_path)
     if gathered is not None:
         rows = gathered.get(name, CellRows(results.cells_path, ()))

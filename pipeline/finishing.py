@@ -29,7 +29,7 @@ def frame(job: Job, _unit: int) -> None:
     """Make the arrays that take a copy of the image, in place of an earlier one."""
     job.work.restart("copy")
     clear_image(job.copied.path)
-    job.copied.start(job.scene.image.pixels.dtype)
+    job.copied.start(job.scene.image.dtype)
     job.copied.claim(job.image_key)
     job.work.mark("frame", 0)
 

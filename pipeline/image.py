@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import cached_property
 from hashlib import blake2b
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError, nearest
 from cellseg.pipeline.levels import Level, coarser
-from cellseg.pipeline.source import PixelSource, Shape, Sliced, stamp
+from cellseg.pipeline.source import PixelSource, Shape, Stored, stamp
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel, enlarged
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 __all__ = ["READERS", "Image", "find_channel", "fingerprint", "open_image"]
 
@@ -32,7 +35,7 @@ class Image:
 
     Parameters
     ----------
-    pixels : dask.array.Array (T, C, Z, Y, X)
+    stored : Stored (T, C, Z, Y, X)
         Grey levels in the type of the file: 8- or 16-bit integer, float32 or float64.
     channels : tuple of C str
         Names of the channels, all different; ``"0"``, ``"1"``, ... where the file names none.
@@ -49,7 +52,7 @@ class Image:
         numbered by these, so that a number means the same channel in a whole plate.
     """
 
-    pixels: da.Array
+    stored: Stored
     channels: tuple[str, ...]
     voxel: Voxel | None
     source: str
@@ -100,13 +103,28 @@ class Image:
             )
         alike = takewhile(lambda each: each[0].dtype == source.dtype, levels)
         return cls(
-            _lazy(source, chunks),
+            Stored(source, chunks),
             _distinct(channels, source.shape[1]),
             voxel,
             str(source.path),
-            coarser(source.shape, (_lazy(*each) for each in alike)),
+            coarser(source.shape, (Stored(*each) for each in alike)),
             tuple(remarks),
         )
+
+    @cached_property
+    def pixels(self) -> da.Array:
+        """The same pixels as a dask array, for whoever computes with all of them."""
+        return self.stored.lazy()
+
+    @property
+    def shape(self) -> Shape:
+        """(T, C, Z, Y, X)."""
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.stored.dtype
 
     def at_level(self, number: int) -> Image:
         """Return a level of the pyramid as an image of its own, with its own size of a pixel.
@@ -124,7 +142,7 @@ class Image:
         if number == 0:
             return self
         if number > len(self.levels):
-            shapes = [self.pixels.shape, *(level.pixels.shape for level in self.levels)]
+            shapes = [self.shape, *(level.stored.shape for level in self.levels)]
             sizes = [shape[3:] for shape in shapes]
             known = ", ".join(f"{n} ({h} x {w} px)" for n, (h, w) in enumerate(sizes))
             raise CellsegError(
@@ -133,7 +151,7 @@ class Image:
             )
         level = self.levels[number - 1]
         voxel = enlarged(self.voxel, level.factor)
-        return replace(self, pixels=level.pixels, voxel=voxel, levels=())
+        return replace(self, stored=level.stored, voxel=voxel, levels=())
 
     def channel_index(self, channel: int | str) -> int:
         """Return the index of a channel given by index or name; see `find_channel`."""
@@ -160,16 +178,21 @@ class Image:
         CellsegError
             If the file is damaged, truncated, or has changed since it was opened.
         """
-        *_, height, width = self.pixels.shape
+        *_, height, width = self.shape
         if box.intersect(Box(0, 0, height, width)) != box:
             raise ValueError(f"{box} is not inside the plane of {height} x {width} px")
-        plane = self.pixels[t, :, z, *box.slices]
-        if self.pixels.chunksize[1] == 1:
-            return np.stack([plane[c].compute(scheduler="synchronous") for c in channels])
+        if self.stored.chunks[1] == 1:
+            return np.concatenate([self._read(t, z, box, range(c, c + 1)) for c in channels])
         # Interleaved colours are decoded together: ask for them in one piece.
         first = min(channels)
-        together = plane[first : max(channels) + 1].compute(scheduler="synchronous")
+        together = self._read(t, z, box, range(first, max(channels) + 1))
         return np.ascontiguousarray(together[[c - first for c in channels]])
+
+    def _read(self, t: int, z: int, box: Box, channels: range) -> NDArray[Any]:
+        """Return a box of one plane, (C, h, w)."""
+        inside = range(box.y0, box.y1), range(box.x0, box.x1)
+        found = self.stored.read((range(t, t + 1), channels, range(z, z + 1), *inside))
+        return found[0, :, 0]
 
 
 def find_channel(
@@ -208,12 +231,6 @@ def find_channel(
         f"{source}: no channel {channel!r}; there are {len(names)}:"
         f" {', '.join(map(repr, names))}, or by index 0 to {len(numbered) - 1}."
     )
-
-
-def _lazy(source: PixelSource, chunks: Shape) -> da.Array:
-    meta = np.empty((0,) * 5, source.dtype)
-    pixels: da.Array = da.from_array(Sliced(source), chunks, name=False, meta=meta)
-    return pixels
 
 
 def _tiff(path: Path) -> Image:

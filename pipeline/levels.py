@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cellseg.models.scale import nearest_zoom
-from cellseg.pipeline.source import Shape
+from cellseg.pipeline.source import Shape, Stored
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -27,14 +28,19 @@ class Level:
 
     Parameters
     ----------
-    pixels : dask.array.Array (T, C, Z, Y, X)
-        Of the image's T, C and Z.
+    stored : Stored (T, C, Z, Y, X)
+        Its pixels, of the image's T, C and Z.
     factor : (y, x)
         Px of the full resolution in a px of this level.
     """
 
-    pixels: da.Array
+    stored: Stored
     factor: tuple[float, float]
+
+    @cached_property
+    def pixels(self) -> da.Array:
+        """The same pixels as a dask array."""
+        return self.stored.lazy()
 
     @property
     def reduction(self) -> float:
@@ -71,22 +77,22 @@ def _factor(long: int, short: int) -> float:
     return float(whole) if abs(long / max(whole, 1) - short) < 1 else long / short
 
 
-def coarser(full: Shape, found: Iterable[da.Array]) -> tuple[Level, ...]:
+def coarser(full: Shape, found: Iterable[Stored]) -> tuple[Level, ...]:
     """Return the coarser copies of an image, as far as each is coarser than the one before.
 
     Parameters
     ----------
     full : (T, C, Z, Y, X)
         Shape of the image at full resolution.
-    found : iterable of dask.array.Array
+    found : iterable of Stored
         What its file holds beside it, finest first.
     """
     levels: list[Level] = []
-    for pixels in found:
-        factor = factors(full, pixels.shape)
+    for stored in found:
+        factor = factors(full, stored.shape)
         if factor is None or (levels and min(factor) <= min(levels[-1].factor)):
             break
-        levels.append(Level(pixels, factor))
+        levels.append(Level(stored, factor))
     return tuple(levels)
 
 

@@ -48,8 +48,8 @@ class MaskImage:
 
     def _places(self, pixels: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
         """Return the row or column of the mask that each one of the image lies in."""
-        full, here = self.plane.shape[axis], self.image.pixels.shape[3 + axis]
-        whole = _whole_factor(self.plane.shape, self.image.pixels.shape[3:])
+        full, here = self.plane.shape[axis], self.image.shape[3 + axis]
+        whole = _whole_factor(self.plane.shape, self.image.shape[3:])
         if whole is not None:
             return np.asarray(np.minimum(pixels // whole, here - 1))
         # The middle of a pixel, in whole numbers: (p + 1/2) here / full.
@@ -75,7 +75,7 @@ def open_mask(path: Path, plane: Box, reduced: tuple[float, float] = (1.0, 1.0))
         image at any scale.
     """
     image = open_image(path)
-    times, channels, depth, height, width = image.pixels.shape
+    times, channels, depth, height, width = image.shape
     if times * channels * depth != 1:
         raise CellsegError(
             f"{path}: a mask has one plane and one channel; this one has {times} time points,"

@@ -84,9 +84,9 @@ class Masks:
 
     def _check_types(self) -> None:
         for layer in self.layers:
-            if layer.pixels.dtype.kind not in "iu":
+            if layer.dtype.kind not in "iu":
                 raise CellsegError(
-                    f"{self.source}: pixels are {layer.pixels.dtype}, label images need integers."
+                    f"{self.source}: pixels are {layer.dtype}, label images need integers."
                 )
 
 
@@ -134,13 +134,13 @@ class MaskSource:
         """Return how many planes the file has; 1 of what is drawn."""
         if self.annotated is not None:
             return 1
-        return math.prod(self._image.pixels.shape[:3])
+        return math.prod(self._image.shape[:3])
 
     def extent(self) -> tuple[int, int] | None:
         """Return height and width in px; None of annotations that do not say it."""
         if self.annotated is not None:
             return self.annotated.shape
-        height, width = self._image.pixels.shape[3:]
+        height, width = self._image.shape[3:]
         return height, width
 
     @property
@@ -186,7 +186,7 @@ class MaskSource:
         if self.annotated is not None or reader_of(self.path) is READERS[".zarr"]:
             return None
         image = open_image(self.path)
-        planes = image.pixels.reshape((-1, *image.pixels.shape[3:]))
+        planes = image.pixels.reshape((-1, *image.shape[3:]))
         if len(planes) == 1:
             return None
         found, values = [], set[Any]()
@@ -198,7 +198,7 @@ class MaskSource:
                 return None
             found.append(Instances.stack([((0, 0), mask, 1.0, 1)]))
         cells = Instances.concatenate(found)
-        return Masks(str(self.path), image.pixels.shape[3:], cells=cells)
+        return Masks(str(self.path), image.shape[3:], cells=cells)
 
 
 def read_pair(one: MaskSource, other: MaskSource) -> tuple[Masks, Masks]:
@@ -222,7 +222,7 @@ def _labels(path: Path, layers: Sequence[Path] = ()) -> Masks:
 
         paths = label_layers(path)
     images = tuple(open_image(each) for each in paths)
-    shapes = {image.pixels.shape for image in images}
+    shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise CellsegError(f"{path}: its label images differ in shape.")
     *planes, height, width = shapes.pop()

@@ -145,7 +145,7 @@ def _every_few_th(scene: Scene, step: int, contrast: Normalisation) -> NDArray[n
 def _blurred(scene: Scene, step: int, contrast: Normalisation) -> NDArray[np.uint8]:
     """Read one row in each row of chunks, and blur along it as much as from one to the next."""
     height, width = scene.grid.plane.shape
-    apart = -(-min(int(scene.image.pixels.chunksize[3]), WINDOW) // step) * step
+    apart = -(-min(int(scene.image.stored.chunks[3]), WINDOW) // step) * step
     blocks = Grid(scene.grid.plane, apart, 0).counts
     middles = [
         np.minimum(np.arange(n) * apart + apart // 2, end - 1)

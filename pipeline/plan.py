@@ -218,7 +218,7 @@ def plan(
             _check_place(source.path, place, workflow)
             key = digest(FORMAT, *_state(source), identity, *_placed(source, place))
             image_segmenter = segmenter or NamedModel(workflow.model, config)
-            about = image.pixels.shape, image.channels, image.voxel, image.remarks
+            about = image.shape, image.channels, image.voxel, image.remarks
             scene = Scene(
                 source, workflow, image_segmenter, key, *about, overlap=overlap, stated_place=place
             )
@@ -277,7 +277,7 @@ def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:
     reduced = image.at_level(number)
     factor = image.levels[number - 1].factor
     key = digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
-    about = {"shape": reduced.pixels.shape, "voxel": reduced.voxel, "reduced": factor}
+    about = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
     return replace(scene, key=key, level=number, **about)
 
 

@@ -38,7 +38,7 @@ def read_plane(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     if path.suffix.lower() in PICTURES:
         return _picture(path)
     image = open_image(path)
-    _, channels, _, height, width = image.pixels.shape
+    _, channels, _, height, width = image.shape
     return image.read(0, 0, Box(0, 0, height, width), range(channels)), image.channels
 
 

@@ -258,14 +258,14 @@ def _scene(source: Field, workflow: Workflow, report: ImageReport) -> Scene:
     """Return an image as the run before has seen it."""
     image = opened(source)
     place = report.place or Place.of_image(source.name)
-    about = image.pixels.shape, image.channels, image.voxel, image.remarks
+    about = image.shape, image.channels, image.voxel, image.remarks
     scene = Scene(
         source, workflow, Unasked(), "again", *about, stated_place=place, zoom=report.zoom or 1.0
     )
     if report.level:
         reduced = image.at_level(report.level)
         factor = image.levels[report.level - 1].factor
-        shape = {"shape": reduced.pixels.shape, "voxel": reduced.voxel, "reduced": factor}
+        shape = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
         scene = replace(scene, level=report.level, **shape)
     _ = scene.inputs
     if workflow.region.kind is not None:

@@ -125,7 +125,7 @@ def _read_sample(settings: TrainSettings, image_path: Path, truth: MaskSource) -
             f"{image_path}: has {len(image.channels)} channel(s), the network sees {channels}."
             " Set network.in_channels."
         )
-    times, _, depth, *shape = image.pixels.shape
+    times, _, depth, *shape = image.shape
     pixels = image.read(0, 0, Box(0, 0, *shape), range(channels))
     labels, classes = truth.read(times * depth, (shape[0], shape[1])).label_layers()
     if labels.shape[1:] != (*shape,):
@@ -148,8 +148,8 @@ def _misfit(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> Ce
 def _read_classes(path: Path, shape: tuple[int, ...]) -> NDArray[np.int32]:
     """Read the class image of an image of `shape`."""
     shown = open_image(path)
-    if shown.pixels.shape[3:] != shape:
-        raise _misfit(path, shown.pixels.shape[3:], shape)
+    if shown.shape[3:] != shape:
+        raise _misfit(path, shown.shape[3:], shape)
     return np.asarray(shown.read(0, 0, Box(0, 0, *shape), [0])[0], np.int32)
 
 

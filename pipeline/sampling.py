@@ -27,7 +27,7 @@ def sample_windows(image: Image, channels: Sequence[int], t: int, z: int) -> lis
     -------
     list of (C, h, w), type of the file
     """
-    boxes = sample_boxes(*image.pixels.shape[3:])
+    boxes = sample_boxes(*image.shape[3:])
     return [image.read(t, z, box, channels) for box in boxes]
 
 

@@ -229,7 +229,7 @@ class Scene:
     @property
     def tops(self) -> tuple[float, ...]:
         """The highest grey level that each of these can have, by the type of the image."""
-        return self._measured.tops(self.image.pixels.dtype)
+        return self._measured.tops(self.image.dtype)
 
     def plane(self, number: int) -> tuple[int, int]:
         """Return t and z of a plane."""

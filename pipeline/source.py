@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 Shape = tuple[int, int, int, int, int]
 Window = tuple[range, range, range, range, range]
@@ -23,8 +26,8 @@ CHUNK_PX = 1024
 class PixelSource(Protocol):
     """What a reader hands over: where the pixels are, and how to get some of them.
 
-    It goes to worker processes inside the dask graph, so it pickles: paths and
-    numbers, never an open file.
+    It goes to worker processes, so it pickles: paths and numbers, never an open
+    file.
     """
 
     @property
@@ -45,6 +48,57 @@ class PixelSource(Protocol):
     def read(self, window: Window) -> NDArray[Any]:
         """Return the pixels in five ranges of step 1, decoding only what lies under them."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Pixels that stay where they are until some of them are asked for.
+
+    Parameters
+    ----------
+    source : PixelSource
+    block : (T, C, Z, Y, X)
+        In which they are best read.
+    """
+
+    source: PixelSource
+    block: Shape
+
+    @property
+    def chunks(self) -> Shape:
+        """The block in which they are best read, no larger than all of them."""
+        t, c, z, y, x = map(min, self.block, self.shape)
+        return t, c, z, y, x
+
+    @property
+    def shape(self) -> Shape:
+        """(T, C, Z, Y, X)."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels in native byte order."""
+        return self.source.dtype
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels in five ranges of step 1, decoding only what lies under them.
+
+        Raises
+        ------
+        CellsegError
+            If the file is damaged, truncated, or has changed since it was opened.
+        """
+        with naming(self.source.path):
+            return self.source.read(window)
+
+    def lazy(self) -> da.Array:
+        """Return them as a dask array of these chunks."""
+        # Late: dask's arrays bring pandas with them, and a run needs neither.
+        import dask.array as da
+
+        meta = np.empty((0,) * 5, self.dtype)
+        pixels: da.Array = da.from_array(Sliced(self.source), self.chunks, name=False, meta=meta)
+        return pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,7 +158,7 @@ def _look(field: Field, entries: Sequence[Entry]) -> Sight:
         Inputs.of(entries, image.channels, image.source, image.numbering)
     except CellsegError as error:
         return Sight(field, problem=str(error))
-    return Sight(field, image.pixels.shape, str(image.pixels.dtype), image.channels, image.voxel)
+    return Sight(field, image.shape, str(image.dtype), image.channels, image.voxel)
 
 
 def _by_plate(sights: Sequence[Sight]) -> Iterable[tuple[str, list[Sight]]]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -20,30 +18,8 @@ from numpy.typing import NDArray
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import Image, fingerprint, open_image
 from cellseg.pipeline.sampling import sample_windows
-from cellseg.pipeline.source import Shape, Window
 from cellseg.pipeline.tiles import Box
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySource:
-    """A source in memory, which notes what it is asked for."""
-
-    data: NDArray[Any]
-    path: Path = Path("memory.tif")
-    asked: list[Window] = field(default_factory=list)
-
-    @property
-    def shape(self) -> Shape:
-        t, c, z, y, x = self.data.shape
-        return t, c, z, y, x
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
-
-    def read(self, window: Window) -> NDArray[Any]:
-        self.asked.append(window)
-        return self.data[tuple(slice(axis.start, axis.stop) for axis in window)]
+from in_memory import ArraySource
 
 
 def counted(*shape: int) -> NDArray[np.uint16]:
@@ -57,9 +33,8 @@ def image_of(data: NDArray[Any], chunk: int = 1024, names: tuple[str, ...] = ())
 
 def flat(height: int, width: int, chunk: int = 1024) -> Image:
     """Return an image of any size that takes no memory; each pixel is its row's number."""
-    rows = da.arange(height, chunks=chunk, dtype="float32")[:, None]
-    pixels = da.broadcast_to(rows, (1, 1, 1, height, width), chunks=(1, 1, 1, chunk, chunk))
-    return Image(pixels, ("0",), None, "flat.tif")
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    return image_of(np.broadcast_to(rows, (1, 1, 1, height, width)), chunk)
 
 
 def test_channels_are_found_by_name_and_by_index() -> None:

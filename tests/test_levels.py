@@ -6,7 +6,6 @@ import math
 import pickle
 from pathlib import Path
 
-import dask.array as da
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,8 +20,10 @@ from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.levels import Level, coarser, factors, level_for
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.source import Stored
 from cellseg.pipeline.tiles import Box
 from exact import Exact
+from in_memory import ArraySource
 from slides import reduced, write_pyramid
 from synthetic import cells
 
@@ -52,8 +53,12 @@ def test_a_level_is_the_whole_image_with_fewer_pixels(
     assert factors(full, shape) == found
 
 
+def stored(*shape: int) -> Stored:
+    return Stored(ArraySource(np.zeros(shape)), (1, 1, 1, 64, 64))
+
+
 def levels(*reductions: float) -> tuple[Level, ...]:
-    return tuple(Level(da.zeros((1, 1, 1, 9, 9)), (each, each)) for each in reductions)
+    return tuple(Level(stored(1, 1, 1, 9, 9), (each, each)) for each in reductions)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,7 @@ def test_no_level_is_enlarged_and_none_is_coarser_than_it_could_be(
 
 def test_what_is_no_coarser_copy_ends_the_pyramid() -> None:
     shapes = [(1, 1, 1, 50, 50), (1, 1, 1, 25, 25), (1, 1, 1, 25, 25), (1, 1, 1, 5, 5)]
-    found = coarser((1, 1, 1, 100, 100), [da.zeros(shape) for shape in shapes])
+    found = coarser((1, 1, 1, 100, 100), [stored(*shape) for shape in shapes])
     assert [level.factor for level in found] == [(2.0, 2.0), (4.0, 4.0)]
 
 
@@ -208,7 +213,7 @@ def test_the_cells_of_a_level_are_the_same_for_any_tiling(slide: Path, level: in
         (report,) = result.images
         assert (report.level, report.pixel_um) == (level, (0.5 * 2**level, 0.5 * 2**level))
         image = result.image("slide")
-        shape = open_image(slide / "slide.ome.tif").at_level(level).pixels.shape
+        shape = open_image(slide / "slide.ome.tif").at_level(level).shape
         labels = image.labels.read(0, 0, Box(0, 0, *shape[3:]))
         table = pq.read_table(result.cells_path)
         found.append((labels, table.select(["y_um", "x_um", "area_um2", "mean_0"])))

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +20,7 @@ from cellseg.pipeline.overview import LARGEST, OUTLINE, TICK, TICK_PX, outlines,
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
 from exact import Exact
+from in_memory import ArraySource
 
 
 def test_outlines_keep_touching_cells_apart_and_stay_on_cells() -> None:
@@ -50,11 +50,11 @@ def test_a_large_image_is_shown_small_with_its_cells(tmp_path: Path) -> None:
 
 def scene_of(pixels: NDArray[Any], size: int = 10**6, chunk: int = 64) -> Scene:
     """Return as much of a scene as the overview looks at."""
-    lazy = da.from_array(pixels[None, None, None], (1, 1, 1, chunk, chunk))
-    image = LazyImage(lazy, ("0",), None, "shown")
+    source = ArraySource(pixels[None, None, None])
+    image = LazyImage.from_source(source, (1, 1, 1, chunk, chunk), ("0",), None)
     grid = Grid(Box(0, 0, *pixels.shape), size, 16)
     about = SimpleNamespace(
-        image=image, shape=lazy.shape, grid=grid, inputs=Inputs((Plane("0", (0,)),))
+        image=image, shape=image.shape, grid=grid, inputs=Inputs((Plane("0", (0,)),))
     )
     about.region = None
     return cast(Scene, about)

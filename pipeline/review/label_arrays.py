@@ -192,7 +192,7 @@ class LabelArrays:
         if not store.layers:
             raise CellsegError(f"{store.path}: its labels are missing. Run the workflow again.")
         image = open_image(store.layer_paths[0])
-        shapes = [image.pixels.shape, *(level.pixels.shape for level in image.levels)]
+        shapes = [image.shape, *(level.stored.shape for level in image.levels)]
         full = [(shape[0], *shape[2:]) for shape in shapes]
         axes = "".join(a for a, n in zip("tzyx", full[0], strict=True) if a in "yx" or n > 1)
         layers = store.layers if corrected is None else max(store.layers, corrected.editor.layers)

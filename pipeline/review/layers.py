@@ -177,7 +177,7 @@ def _pixel_layers(image: Image, scale: Scale) -> list[LayerData]:
     """Return an image layer for each channel, or one of interleaved colours."""
     settings: dict[str, Any] = {"scale": scale.pixels}
     count = len(image.channels)
-    if count in (3, 4) and image.pixels.dtype == np.uint8 and image.pixels.chunksize[1] == count:
+    if count in (3, 4) and image.dtype == np.uint8 and image.stored.chunks[1] == count:
         levels = [_shown(pixels[:, :3], scale.axes, colour=True) for pixels in _levels(image)]
         name = Path(image.source).name
         return [_pixels(levels, name, settings | {"rgb": True})]
@@ -209,7 +209,7 @@ def _shown(pixels: Any, axes: Sequence[str], *, colour: bool = False) -> Any:
 
 def _levels(image: Image) -> list[Any]:
     """Return an image with its coarser levels; one that has none gets lazy ones."""
-    if image.levels or max(image.pixels.shape[3:]) <= LARGEST_PX:
+    if image.levels or max(image.shape[3:]) <= LARGEST_PX:
         return [image.pixels, *(level.pixels for level in image.levels)]
     levels, step = [image.pixels], 2
     while max(levels[-1].shape[3:]) > COARSEST_PX:
@@ -229,7 +229,7 @@ def _stated(image: Image) -> list[dict[str, Any]]:
         return nothing
     if len(channels) != count:
         return nothing
-    whole = np.iinfo(image.pixels.dtype).max if image.pixels.dtype.kind in "iu" else np.inf
+    whole = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else np.inf
     for each, channel in zip(nothing, channels, strict=True):
         window, colour = channel.get("window", {}), str(channel.get("color", ""))
         low, high = window.get("start"), window.get("end")
@@ -243,11 +243,11 @@ def _stated(image: Image) -> list[dict[str, Any]]:
 def _limits(image: Image) -> list[tuple[float, float]]:
     """Return the grey levels of each channel between which it is shown, from a sample."""
     level = next(
-        (n for n, each in enumerate(image.levels, 1) if np.prod(each.pixels.shape[3:]) < SAMPLE_PX),
+        (n for n, each in enumerate(image.levels, 1) if np.prod(each.stored.shape[3:]) < SAMPLE_PX),
         0,
     )
     shown = image.at_level(level)
-    middle = shown.pixels.shape[2] // 2
+    middle = shown.shape[2] // 2
     found = decide(Percentile(), sample_windows(shown, range(len(shown.channels)), 0, middle))
     pairs = zip(found.low, found.high, strict=True)
     return [(low, high if high > low else low + 1) for low, high in pairs]
