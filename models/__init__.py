@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
+from cellseg.models.loading import quick
 from cellseg.models.settings import (
     CenterMaskFCOSSettings,
     CenterMaskSettings,
@@ -148,5 +149,6 @@ def load_model(
         If the weights are missing or do not fit.
     """
     module, function = MODELS[settings.name].loader.split(":")
-    load: Callable[[Any, str, str], Segmenter] = getattr(import_module(module), function)
+    with quick():
+        load: Callable[[Any, str, str], Segmenter] = getattr(import_module(module), function)
     return load(settings, device, precision)

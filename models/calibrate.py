@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 Calibration = tuple[float, float]
 """Slope and offset on the scale of log odds."""
@@ -54,6 +53,9 @@ def fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> Calibration:
     right : bool (N,)
         Whether each matches a true cell.
     """
+    # Late: only trainings fit, and the import takes a tenth of a second.
+    from scipy.optimize import minimize
+
     odds, sign = _log_odds(scores), np.where(right, 1.0, -1.0)
 
     def loss(parameters: NDArray[np.float64]) -> float:

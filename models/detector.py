@@ -168,7 +168,7 @@ def load(settings: DetectorSettings, device: str, precision: str) -> Detector:
     check_fit(settings, card, path)
     network = build(card.network)
     try:
-        network.load_state_dict(load_tensors(path))
+        network.load_state_dict(load_tensors(path), assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise CellsegError(

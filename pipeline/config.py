@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cellseg.models.errors import DeviceError
+from cellseg.models.loading import quick
 from cellseg.models.settings import Frozen
 from cellseg.pipeline.settings import Table, check, parse_value, read_toml
 
@@ -138,7 +139,8 @@ class Config(Frozen):
             return "cpu"
         if self.device == "auto" and self.engine in BATCH and not self.cluster.gpus:
             return "cpu"  # a GPU that a job may see by chance is another one's
-        import torch
+        with quick():
+            import torch
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.device == "auto" and not count:

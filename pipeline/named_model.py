@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg.models import MODELS, Instances, Segmenter, load_model
+from cellseg.models.loading import quick
 from cellseg.models.scale import Zooms
 from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.models.timing import noted
@@ -52,7 +53,8 @@ def _loaded(model: NamedModel) -> Segmenter:
         settings = settings.model_copy(update={"diameter_px": None, "diameter_um": None})
     if not MODELS[settings.name].neural:
         return load_model(settings)
-    import torch
+    with quick():
+        import torch
 
     torch.set_num_threads(model.config.torch_threads())
     keep_freed_memory()

@@ -93,7 +93,7 @@ class Stored:
 
     def lazy(self) -> da.Array:
         """Return them as a dask array of these chunks."""
-        # Late: dask's arrays bring pandas with them, and a run needs neither.
+        # Late: their import takes half a second, and a run needs none.
         import dask.array as da
 
         meta = np.empty((0,) * 5, self.dtype)

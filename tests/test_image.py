@@ -13,13 +13,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_memory import ArraySource
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.pipeline.image import Image, fingerprint, open_image
 from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.tiles import Box
-from in_memory import ArraySource
 
 
 def counted(*shape: int) -> NDArray[np.uint16]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_memory import ArraySource
 
 from cellseg.models import CellsegError
 from cellseg.models.scale import nearest_zoom
@@ -23,7 +24,6 @@ from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.source import Stored
 from cellseg.pipeline.tiles import Box
 from exact import Exact
-from in_memory import ArraySource
 from slides import reduced, write_pyramid
 from synthetic import cells
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import tifffile
+from in_memory import ArraySource
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,7 +21,6 @@ from cellseg.pipeline.overview import LARGEST, OUTLINE, TICK, TICK_PX, outlines,
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
 from exact import Exact
-from in_memory import ArraySource
 
 
 def test_outlines_keep_touching_cells_apart_and_stay_on_cells() -> None:
