@@ -1,4 +1,4 @@
-"""Loading: libraries imported without what cellseg never uses of them, so that a run starts soon."""
+"""Loading: libraries without what cellseg never uses of them, so that a run starts soon."""
 
 from __future__ import annotations
 

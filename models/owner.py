@@ -10,12 +10,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from cellseg.models.arithmetic import steady
 from cellseg.models.errors import DeviceError
@@ -58,9 +61,10 @@ class Network:
         See `cellseg.models.load_model`.
     """
 
-    module: Callable[[torch.Tensor], list[dict[str, Any]]]
+    module: nn.Module
     device: str
     precision: str
+    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def __call__(self, images: Sequence[Seen]) -> list[Found]:
         """Return what is found in images (C, H, W) of one shape."""
@@ -75,8 +79,22 @@ class Network:
                 self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16"
             ),
         ):
-            found = self.module(batch.contiguous(memory_format=torch.channels_last))
+            found = self._of_this_thread()(batch.contiguous(memory_format=torch.channels_last))
             return [_on_host(each) for each in found]
+
+    def _of_this_thread(self) -> nn.Module:
+        """Return the network as this thread has it: the same weights, all else its own.
+
+        torchvision's detectors note things in themselves as they go, and tiles of
+        several sizes may be at work in several threads.
+        """
+        if self.device != "cpu" or threading.current_thread() is threading.main_thread():
+            return self.module
+        if not hasattr(self._own, "module"):
+            weights = chain(self.module.parameters(), self.module.buffers())
+            self._own.module = deepcopy(self.module, {id(each): each for each in weights})
+        own: nn.Module = self._own.module
+        return own
 
 
 def _on_host(found: dict[str, Any]) -> Found:

@@ -82,10 +82,11 @@ def run(
     the workflow asks; they are listed. 2: nothing was computed; one line says why.
     75: stopped by SIGTERM or SIGUSR1, as batch systems send them; the same command goes on.
     """
-    from cellseg.pipeline.config import read_config
+    from cellseg.pipeline.config import keep_freed_memory, read_config
     from cellseg.pipeline.shard_records import Part
     from cellseg.pipeline.workflow import read_workflow
 
+    keep_freed_memory()
     part = None if shard is None else Part.read(shard)
     if part is not None and fresh:
         raise CellsegError(

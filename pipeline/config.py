@@ -18,9 +18,15 @@ __all__ = ["Config", "read_config"]
 DEFAULT_FILE = Path("config.toml")
 TILES_ON_GPU = 4
 """Tiles that a worker has in hand where a GPU computes: about a batch."""
+TILES_ON_CPU = 4
+"""The most tiles that it has in hand, unless told, where the CPU's cores compute."""
+BYTES_A_TILE = 4e9
+"""Of the machine's memory, for each of these: room for the largest tile as it comes, 1152 px."""
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says how much memory a container has."""
 BATCH = ("slurm", "pbs", "lsf", "sge")
 """Engines whose workers are jobs of a batch system."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Names of mallopt's parameters in glibc's malloc.h."""
 _VARIABLES = {
     "device": "CELLSEG_DEVICE",
@@ -108,12 +114,13 @@ class Config(Frozen):
         default=None,
         ge=1,
         description="Tiles that a worker has in hand, in threads around its one model: some are"
-        " read and written while others are computed. Default: 4 on a GPU, 1 on a CPU.",
+        " read and written while others are computed. Default: 4 on a GPU; on a CPU a core for"
+        " each, up to 4, less where memory is short.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="torch threads in each worker; default: the cores shared out evenly.",
+        description="torch threads for each tile; default: the cores shared out evenly.",
     )
     log: Literal["info", "debug"] = Field(
         default="info",
@@ -157,23 +164,68 @@ class Config(Frozen):
             return self.model_copy(update={"device": "cuda"})
         return self
 
-    def in_hand(self, *, neural: bool) -> int:
-        """Return how many tiles a worker has in hand; `neural`: whether torch computes."""
+    def in_hand(self, *, neural: bool, tiles: int | None = None) -> int:
+        """Return how many tiles a worker has in hand.
+
+        Parameters
+        ----------
+        neural : bool
+            Whether torch computes.
+        tiles : int, optional
+            How many there are in all: of one alone, all cores compute.
+        """
         if self.tiles_at_once is not None:
             return self.tiles_at_once
-        on_gpu = neural and (self.cluster.gpus or self.torch_device() != "cpu")
-        return TILES_ON_GPU if on_gpu else 1
+        if not neural:
+            return 1
+        if self.cluster.gpus or self.torch_device() != "cpu":
+            return TILES_ON_GPU
+        return self._on_cores(tiles)
 
-    def torch_threads(self) -> int:
-        """Return the torch threads of each tile that is computed on a CPU."""
-        if self.engine != "local" and self.threads is None:
+    def _on_cores(self, tiles: int | None) -> int:
+        """Return how many tiles a worker has in hand where the cores of this machine compute."""
+        if self.engine != "local":
+            return 1  # a scheduler's worker has what it has
+        each = max(1, cores() // (self.workers * (self.threads or 1)))
+        room = max(1, int(memory_bytes() / (self.workers * BYTES_A_TILE)))
+        wanted = TILES_ON_CPU if tiles is None else -(-tiles // self.workers)
+        return max(1, min(TILES_ON_CPU, each, room, wanted))
+
+    def torch_threads(self, tiles: int = 1) -> int:
+        """Return the torch threads of each tile that is computed on a CPU.
+
+        Parameters
+        ----------
+        tiles : int
+            That a worker has in hand, where no key says.
+        """
+        if self.threads is not None:
+            return self.threads
+        at_once = self.tiles_at_once or tiles
+        if self.engine != "local":
             # A scheduler's worker has its own threads, each of which may segment a tile.
-            cores = self.cluster.cores if self.engine in BATCH else 1
-            return max(1, cores // (self.tiles_at_once or 1))
-        # Fewer than the machine has where a scheduler or container says so; not on macOS.
-        allowed = getattr(os, "sched_getaffinity", None)
-        cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-        return self.threads or max(1, cores // (self.workers * (self.tiles_at_once or 1)))
+            each = self.cluster.cores if self.engine in BATCH else 1
+            return max(1, each // at_once)
+        return max(1, cores() // (self.workers * at_once))
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    # Fewer than the machine has where a scheduler or container says so; not on macOS.
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def memory_bytes() -> float:
+    """Return the memory of this machine, or of the container that this process is in."""
+    import psutil
+
+    machine = float(psutil.virtual_memory().total)
+    try:
+        limit = CONTAINER.read_text(encoding="ascii").strip()
+    except OSError:
+        return machine
+    return min(machine, float(limit)) if limit.isdecimal() else machine
 
 
 def _missing(device: str, count: int, cuda: str | None) -> str:
@@ -224,8 +276,10 @@ def keep_freed_memory() -> None:
     """Keep what a tile has freed for the next one, instead of giving it back to the system.
 
     Every tile asks for the same large pieces; handing them back and asking for
-    them again costs about as much as the network's arithmetic. What the process
-    holds stays below the peak of one tile. Does something with glibc only.
+    them again costs about as much as the network's arithmetic. All threads take
+    from one heap: those that glibc gives to threads hold 64 MB at most, and what is
+    larger goes back. What the process holds stays below the peak of the tiles that it
+    has in hand. To be called before there are threads; does something with glibc only.
     """
     import ctypes
 
@@ -236,3 +290,4 @@ def keep_freed_memory() -> None:
     most = 2**31 - 1
     mallopt(M_MMAP_THRESHOLD, most)
     mallopt(M_TRIM_THRESHOLD, most)
+    mallopt(M_ARENA_MAX, 1)

@@ -23,6 +23,8 @@ from cellseg.pipeline.logs import LOG, LogFiles
 
 __all__ = ["connected"]
 
+ONE_HEAP = "MALLOC_ARENA_MAX"
+"""glibc's variable for what `keep_freed_memory` asks for, where threads come before it."""
 SETTINGS = {
     # Each death of a worker is told here at once, and what follows is decided here.
     "distributed.scheduler.allowed-failures": 0,
@@ -34,7 +36,8 @@ SETTINGS = {
     # Workers count as processes that run here do: dask would set these to others.
     "distributed.nanny.pre-spawn-environ": dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
-    ),
+    )
+    | {ONE_HEAP: "1"},
 }
 PRELOAD = "cellseg.pipeline.worker"
 DASHBOARD = 8787
@@ -160,7 +163,7 @@ def job_options(config: Config, tiles: int, logs: LogFiles | None) -> dict[str, 
         "interface": about.interface,
         "job_name": "cellseg",
         "job_extra_directives": [*_gpus(engine, about.gpus), *about.directives],
-        "job_script_prologue": list(about.prologue),
+        "job_script_prologue": [f"export {ONE_HEAP}=1", *about.prologue],
         "worker_extra_args": worker,
         "log_directory": str(logs.folder) if logs else None,
         "scheduler_options": {"dashboard_address": f":{_dashboard()}"},

@@ -67,7 +67,7 @@ def estimate(plan: Plan, config: Config) -> Estimate:
     each_px = (time.perf_counter() - start) / (side * scene.zoom) ** 2
     bytes_a_px = MODELS[plan.workflow.model.name].bytes_per_px
     seen = largest = 0.0
-    total = 0
+    total, at_once = 0, config.in_hand(neural=plan.neural, tiles=plan.tiles)
     for one in plan.scenes:
         grid, scale = one.grid, one.zoom**2
         areas = [h * w for h, w in (grid.read(i).shape for i in one.looked_at)]
@@ -80,7 +80,7 @@ def estimate(plan: Plan, config: Config) -> Estimate:
         megapixels=total / 1e6,
         tiles=plan.tiles,
         seconds=each_px * seen / config.workers,
-        bytes_a_worker=BASE_BYTES + largest,
+        bytes_a_worker=BASE_BYTES + at_once * largest,
         workers=config.workers,
         undecided=plan.undecided,
     )

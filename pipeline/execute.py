@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cellseg.pipeline.config import Config
+from cellseg.pipeline import worker
+from cellseg.pipeline.config import Config, keep_freed_memory
 from cellseg.pipeline.faults import Failure, Outcome, Task, persist
 from cellseg.pipeline.logs import LogFiles
 from cellseg.pipeline.stopping import asked, check
@@ -59,7 +60,11 @@ class Engine(Protocol):
 
 @contextmanager
 def started(
-    config: Config, logs: LogFiles | None = None, *, neural: bool = False
+    config: Config,
+    logs: LogFiles | None = None,
+    *,
+    neural: bool = False,
+    tiles: int | None = None,
 ) -> Iterator[Engine]:
     """Start what a configuration asks for, and end it afterwards.
 
@@ -71,20 +76,28 @@ def started(
         Where workers write what they have to say.
     neural : bool
         Whether torch computes, on a GPU perhaps.
+    tiles : int, optional
+        How many there are to segment, if that is known.
 
     Raises
     ------
     CellsegError
         If it cannot be started.
     """
-    tiles = config.in_hand(neural=neural)
+    at_once = config.in_hand(neural=neural, tiles=tiles)
     if config.engine == "local" and config.workers == 1:
-        yield Here() if tiles == 1 else Threads(tiles)
+        if neural:
+            keep_freed_memory()
+        worker.has_in_hand(at_once)
+        try:
+            yield Here() if at_once == 1 else Threads(at_once)
+        finally:
+            worker.has_in_hand(1)
     else:
         from cellseg.pipeline.dask_cluster import connected
         from cellseg.pipeline.flight import Flight
 
-        with connected(config, tiles, logs) as client:
+        with connected(config, at_once, logs) as client:
             yield Flight(client, logs)
 
 

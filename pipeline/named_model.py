@@ -29,7 +29,19 @@ class NamedModel:
     def loaded(self) -> Segmenter:
         """Return the model itself, at magnification 1."""
         with _LOADING:  # by the first of several threads
-            return _loaded(self)
+            model = _loaded(self)
+        if MODELS[self.settings.name].neural:
+            self._share_cores()
+        return model
+
+    def _share_cores(self) -> None:
+        """Have torch compute in this thread with its share of the cores."""
+        import torch
+
+        threads = self.config.torch_threads(worker.tiles())
+        # Asked, it takes up in this thread what was set in another one.
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
     def at_zoom(self, zoom: float) -> Segmenter:
         """Return the model itself at a magnification; one without a diameter knows only 1."""
@@ -56,7 +68,6 @@ def _loaded(model: NamedModel) -> Segmenter:
     with quick():
         import torch
 
-    torch.set_num_threads(model.config.torch_threads())
     keep_freed_memory()
     device = model.config.on_worker().torch_device(worker.number())
     if device != "cpu":

@@ -148,7 +148,8 @@ class Run:
             yield from self._queue_images()
         if not self.tasks:
             return
-        with started(self.config, self.log_files, neural=self.plan.neural) as engine:
+        known = None if self.plan.undecided else self.plan.tiles
+        with started(self.config, self.log_files, neural=self.plan.neural, tiles=known) as engine:
             self.heartbeat.dashboard = engine.dashboard
             for outcome in engine.outcomes(self.tasks):
                 yield from self._follow(outcome)

@@ -9,15 +9,29 @@ import socket
 import threading
 from typing import Any
 
-__all__ = ["dask_setup", "number", "of_device", "where"]
+from cellseg.pipeline.config import keep_freed_memory
+
+__all__ = ["dask_setup", "has_in_hand", "number", "of_device", "tiles", "where"]
 
 _number = 0
 _device = ""
+_tiles = 1
 
 
 def number() -> int:
     """Return the number of this process among the workers of its machine; 0 of any other."""
     return _number
+
+
+def tiles() -> int:
+    """Return how many tiles this process has in hand, in as many threads."""
+    return _tiles
+
+
+def has_in_hand(tiles: int) -> None:
+    """Note how many tiles this process has in hand from now on."""
+    global _tiles
+    _tiles = tiles
 
 
 def of_device(name: str) -> None:
@@ -42,6 +56,8 @@ def dask_setup(worker: Any) -> None:
     atexit.register(os._exit, 0)
     name = str(getattr(worker, "name", ""))
     _number = int(name) if name.isdecimal() else 0
+    has_in_hand(int(getattr(getattr(worker, "state", None), "nthreads", 1)))
+    keep_freed_memory()
     if threading.current_thread() is not threading.main_thread():
         return
     for each in ("SIGINT", "SIGTERM", "SIGUSR1"):

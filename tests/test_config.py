@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cellseg.models import CellsegError
-from cellseg.pipeline.config import Cluster, Config, read_config
+from cellseg.pipeline.config import Cluster, Config, memory_bytes, read_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -172,6 +172,7 @@ def test_workers_take_the_gpus_in_turn_where_none_is_named(
 def test_a_worker_has_several_tiles_in_hand_where_a_gpu_computes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    machine(monkeypatch, 1)
     gpus(monkeypatch, 1)
     assert Config().in_hand(neural=True) == 4
     assert Config().in_hand(neural=False) == 1
@@ -180,3 +181,57 @@ def test_a_worker_has_several_tiles_in_hand_where_a_gpu_computes(
     gpus(monkeypatch, 0)
     assert Config(engine="slurm").in_hand(neural=True) == 1
     assert Config(engine="slurm", cluster=Cluster(gpus=1)).in_hand(neural=True) == 4
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float = 64) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("cellseg.pipeline.config.memory_bytes", lambda: gigabytes * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "tiles", "keys", "expected"),
+    [
+        (2, 64, None, {}, (2, 1)),
+        (8, 64, None, {}, (4, 2)),
+        (8, 64, 1, {}, (1, 8)),
+        (8, 64, 3, {}, (3, 2)),
+        (8, 8, None, {}, (2, 4)),
+        (8, 2, None, {}, (1, 8)),
+        (8, 64, None, {"workers": 2}, (4, 1)),
+        (8, 64, 4, {"workers": 2}, (2, 2)),
+        (8, 64, None, {"workers": 3}, (2, 1)),
+        (8, 64, None, {"workers": 20}, (1, 1)),
+        (8, 64, None, {"threads": 4}, (2, 4)),
+        (8, 64, None, {"threads": 8}, (1, 8)),
+        (8, 64, None, {"tiles_at_once": 1}, (1, 8)),
+        (8, 64, None, {"tiles_at_once": 3, "workers": 2}, (3, 1)),
+        (8, 64, None, {"tiles_at_once": 8, "threads": 3}, (8, 3)),
+        (1, 64, None, {}, (1, 1)),
+    ],
+)
+def test_tiles_are_computed_side_by_side_on_as_many_cores_as_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    gigabytes: float,
+    tiles: int | None,
+    keys: dict[str, int],
+    expected: tuple[int, int],
+) -> None:
+    machine(monkeypatch, cores, gigabytes)
+    config = Config(device="cpu", **keys)  # type: ignore[arg-type]
+    at_once = config.in_hand(neural=True, tiles=tiles)
+    assert (at_once, config.torch_threads(at_once)) == expected
+    if not {"threads", "tiles_at_once"} <= set(keys):
+        assert at_once * config.torch_threads(at_once) <= max(1, cores // config.workers)
+
+
+def test_a_container_has_the_memory_that_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("cellseg.pipeline.config.CONTAINER", limit)
+    whole = memory_bytes()
+    limit.write_text("max\n")
+    assert memory_bytes() == whole > 1e8
+    limit.write_text("12345\n")
+    assert memory_bytes() == 12345

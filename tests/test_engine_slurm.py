@@ -114,6 +114,7 @@ def test_each_batch_system_is_asked_for_what_the_keys_say(
     assert all(line in script for line in lines), script
     assert "--exclusive" in script
     assert script.index("module load cuda") < script.index("distributed.cli.dask_worker")
+    assert script.index("MALLOC_ARENA_MAX=1") < script.index("distributed.cli.dask_worker")
     # Two minutes before its end a job takes no new tile.
     assert "--lifetime 7080s" in script
     assert script.rindex("--nthreads 1") > script.index("--nthreads 6")

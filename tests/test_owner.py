@@ -136,6 +136,41 @@ def test_a_detector_finds_the_same_through_an_owner() -> None:
         assert all(map(np.array_equal, one.masks, other.masks))
 
 
+MEET = threading.Barrier(2, timeout=10)
+
+
+class Noting(torch.nn.Module):
+    """Notes the shape of what it sees, and answers from the note once another thread has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.seen = 0
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        self.seen = images.shape[-1]
+        MEET.wait()
+        score = torch.tensor([float(self.seen)]) * self.weight[0]
+        return [
+            {
+                "boxes": torch.zeros(1, 4),
+                "labels": torch.ones(1, dtype=torch.int64),
+                "scores": score,
+                "masks": torch.ones(1, 1, 1, 1),
+            }
+        ]
+
+
+def test_threads_on_a_cpu_share_the_weights_of_a_network_and_nothing_else() -> None:
+    module = Noting()
+    network = Network(module, "cpu", "float32")
+    with torch.no_grad():
+        module.weight *= 2
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.map(network, [[image(0, side)] for side in (4, 8)])
+        assert [float(each.scores[0]) for (each,) in found] == [8, 16]
+
+
 def test_heads_take_regions_as_they_are_but_on_a_gpu() -> None:
     regions = torch.rand(PART + 5, 2, 3, 3)
     (part,) = in_parts(regions, training=False)
