@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellseg.models.laid import Laid, Places, contested
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +66,67 @@ class Instances:
 
         Masks are cut to their tight boxes; objects without a pixel are left out.
         """
-        boxes, masks, scores, classes = [], [], [], []
-        for (y0, x0), mask, score, class_ in found:
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            if len(rows) == 0:
-                continue
-            top, bottom = int(rows[0]), int(rows[-1]) + 1
-            left, right = int(columns[0]), int(columns[-1]) + 1
-            boxes.append((y0 + top, x0 + left, y0 + bottom, x0 + right))
-            masks.append(np.ascontiguousarray(mask[top:bottom, left:right], dtype=bool))
-            scores.append(score)
-            classes.append(class_)
-        return cls(
-            np.asarray(boxes, np.int32).reshape(-1, 4),
-            tuple(masks),
-            np.asarray(scores, np.float32),
-            np.asarray(classes, np.uint8),
-        )
+        corners = [(y, x, y + len(mask), x + mask.shape[1]) for (y, x), mask, _, _ in found]
+        masks = [np.asarray(mask, bool) for _, mask, _, _ in found]
+        boxes = np.asarray(corners, np.int64).reshape(-1, 4)
+        scores = np.asarray([score for _, _, score, _ in found], np.float32)
+        classes = np.asarray([class_ for _, _, _, class_ in found], np.uint8)
+        return cls.cut(Laid.of(boxes, masks), scores, classes)
+
+    @classmethod
+    def cut(
+        cls,
+        laid: Laid,
+        scores: NDArray[np.float32],
+        classes: NDArray[np.uint8],
+        order: NDArray[np.intp] | None = None,
+        least: int = 1,
+    ) -> Instances:
+        """Cut masks to their tight boxes; objects without a pixel are left out.
+
+        Parameters
+        ----------
+        laid : Laid of bool
+            The masks, in boxes that hold them.
+        scores, classes
+            See `Instances`.
+        order : int (M,), optional
+            Those that are taken, in which order; by default all as they come.
+        least : int
+            Smaller ones are left out, in px.
+        """
+        spans = laid.spans(laid.values)
+        kept, boxes = spans.tight(laid.boxes)
+        if least > 1:
+            large = np.bincount(spans.crop, spans.count, len(laid))[kept] >= least
+            kept, boxes = kept[large], boxes[large]
+        if order is not None:
+            place = np.full(len(laid), -1)
+            place[kept] = np.arange(len(kept))
+            chosen = place[order]
+            chosen = chosen[chosen >= 0]
+            kept, boxes = kept[chosen], boxes[chosen]
+        inside = (boxes - np.tile(laid.boxes[kept, :2], 2)).tolist()
+        masks = [
+            np.ascontiguousarray(laid[index][y0:y1, x0:x1])
+            for index, (y0, x0, y1, x1) in zip(kept.tolist(), inside, strict=True)
+        ]
+        return cls(boxes.astype(np.int32), tuple(masks), scores[kept], classes[kept])
+
+    @cached_property
+    def laid(self) -> Laid:
+        """The masks end to end."""
+        return Laid.of(self.boxes, self.masks)
+
+    def places(self, width: int) -> Places:
+        """Return the pixels of all masks, in a plane of a width in px."""
+        return self.laid.places(self.laid.values, width)
+
+    @property
+    def tight(self) -> bool:
+        """Whether each box is the tight box of its mask, which holds a pixel."""
+        kept, boxes = self.laid.spans(self.laid.values).tight(self.boxes)
+        return len(kept) == len(self) and np.array_equal(boxes, self.boxes)
 
     @classmethod
     def from_labels(cls, labels: NDArray[np.integer]) -> Instances:
@@ -115,7 +162,7 @@ class Instances:
 
     def areas(self) -> NDArray[np.int64]:
         """Return the number of pixels in each mask, int64 (N,)."""
-        return np.array([np.count_nonzero(mask) for mask in self.masks], np.int64)
+        return self.laid.counts(self.laid.values)
 
     def to_labels(self, shape: tuple[int, int]) -> NDArray[np.uint32]:
         """Draw the objects as labels 1..N, uint32 of `shape`; earlier objects lie on top."""
@@ -132,41 +179,39 @@ class Instances:
         """
         if not len(self):
             return self
-        origin = self.boxes[:, :2].min(axis=0)
-        owner = np.full(tuple(self.boxes[:, 2:].max(axis=0) - origin), -1, np.int32)
-        shared = False
-        for index in np.argsort(-self.scores, kind="stable").tolist():
-            view = owner[self._window(index, origin)]
-            free = self.masks[index] & (view < 0)
-            shared |= bool(np.count_nonzero(free) < np.count_nonzero(self.masks[index]))
-            view[free] = index
-        if not shared:
+        origin, end = self.boxes[:, :2].min(axis=0), self.boxes[:, 2:].max(axis=0)
+        height, width = (end - origin).tolist()
+        places = self.shifted(*(-origin).tolist()).places(width)
+        shared = contested(places.id, height * width)
+        if not shared.any():
             return self
-        return Instances.stack(
-            [
-                (
-                    (int(self.boxes[index, 0]), int(self.boxes[index, 1])),
-                    owner[self._window(index, origin)] == index,
-                    float(self.scores[index]),
-                    int(self.classes[index]),
-                )
-                for index in range(len(self))
-            ]
-        )
-
-    def _window(self, index: int, origin: NDArray[np.integer]) -> tuple[slice, slice]:
-        y0, x0, y1, x1 = (self.boxes[index] - np.tile(origin, 2)).tolist()
-        return slice(y0, y1), slice(x0, x1)
+        rank = np.empty(len(self), np.int64)
+        rank[np.argsort(-self.scores, kind="stable")] = np.arange(len(self))
+        claims = np.flatnonzero(shared)
+        order = np.lexsort((rank[places.crop[claims]], places.id[claims]))
+        claims = claims[order]
+        loses = places.id[claims][1:] == places.id[claims][:-1]
+        mine = self.laid.values.copy()
+        mine[places.at[claims[1:][loses]]] = False
+        return Instances.cut(Laid(self.boxes, mine), self.scores, self.classes)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the objects as a few arrays to store, a bit for each pixel of a mask."""
-        bits = [np.packbits(mask) for mask in self.masks]
         return {
             "boxes": self.boxes,
             "scores": self.scores,
             "classes": self.classes,
-            "bits": np.concatenate(bits) if bits else np.zeros(0, np.uint8),
+            "bits": self.packed(),
         }
+
+    def packed(self) -> NDArray[np.uint8]:
+        """Return the masks, a bit for each pixel of a box, each mask from a new byte."""
+        sizes = self.laid.ends - self.laid.starts
+        padded = -(-sizes // 8) * 8
+        shift = np.cumsum(padded) - padded - self.laid.starts
+        wide = np.zeros(int(padded.sum()), bool)
+        wide[np.arange(len(self.laid.values)) + np.repeat(shift, sizes)] = self.laid.values
+        return np.packbits(wide)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Instances:

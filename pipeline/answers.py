@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,12 @@ from cellseg.pipeline.tiles import Box
 
 def on_signal(found: Instances, signal: NDArray[np.bool_]) -> Instances:
     """Return the objects that have a pixel where there is more than background."""
-    boxes = zip(found.boxes.tolist(), found.masks, strict=True)
-    on = [bool((mask & signal[y0:y1, x0:x1]).any()) for (y0, x0, y1, x1), mask in boxes]
-    return found if all(on) else found.take(np.flatnonzero(on))
+    if signal.all():
+        return found
+    places = found.places(signal.shape[1])
+    on = np.zeros(len(found), bool)
+    on[places.crop[signal.ravel()[places.id]]] = True
+    return found if on.all() else found.take(np.flatnonzero(on))
 
 
 def distinct(found: Instances) -> Instances:
@@ -42,12 +45,20 @@ def checked(found: Sequence[Instances], window: Box) -> Instances:
     (instances,) = found
     if not np.isfinite(instances.scores).all():
         raise CellsegError("The segmenter returned a score that is not a number from 0 to 1.")
-    height, width = window.shape
-    inside = []
+    (height, width), boxes = window.shape, instances.boxes
+    inside = bool((boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (height, width)).all())
+    if inside and all(mask.dtype == bool for mask in instances.masks) and instances.tight:
+        return instances
+    return Instances.stack(list(_clipped(instances, height, width)))
+
+
+def _clipped(
+    instances: Instances, height: int, width: int
+) -> Iterator[tuple[tuple[int, int], NDArray[np.bool_], float, int]]:
+    """Yield the objects as far as they lie in a window."""
     for index, (y0, x0, y1, x1) in enumerate(instances.boxes.tolist()):
         top, left = max(-y0, 0), max(-x0, 0)
         mask = instances.masks[index].astype(bool, copy=False)
         mask = mask[top : max(min(y1, height) - y0, 0), left : max(min(x1, width) - x0, 0)]
         described = float(instances.scores[index]), int(instances.classes[index])
-        inside.append(((y0 + top, x0 + left), mask, *described))
-    return Instances.stack(inside)
+        yield (y0 + top, x0 + left), mask, *described

@@ -75,10 +75,7 @@ class Candidates:
         seams = np.full(len(found), INTERIOR, np.uint8)
         seams[_at_edge(found.boxes, grid.plane)] = CUT_BY_IMAGE
         seams[grid.readers(found.boxes) > 1] = RESOLVED
-        boxes = [Box(*sides) for sides in found.boxes.tolist()]
-        in_core = np.array(
-            [_reaches(core, box, mask) for box, mask in zip(boxes, found.masks, strict=True)], bool
-        )
+        in_core = _reach(core, found)
         return cls.of(found, distances, whole=distances >= margin, in_core=in_core, seams=seams)
 
     @classmethod
@@ -93,24 +90,20 @@ class Candidates:
         looks: NDArray[np.int32] | None = None,
     ) -> Candidates:
         """Measure masks, and pack them."""
-        measured = [
-            _measure(box, mask) for box, mask in zip(found.boxes.tolist(), found.masks, strict=True)
-        ]
-        areas, centres, digests = zip(*measured, strict=True) if measured else ((), (), ())
-        bits = [np.packbits(mask) for mask in found.masks]
+        areas, centres = _measure(found)
         return cls(
             boxes=found.boxes,
             scores=found.scores,
             classes=found.classes,
-            areas=np.array(areas, np.int32),
-            centres=np.array(centres, np.float64).reshape(-1, 2),
-            digests=np.array(digests, np.uint64),
+            areas=areas.astype(np.int32),
+            centres=centres,
+            digests=_digests(found),
             distances=distances,
             whole=whole,
             in_core=in_core,
             seams=seams,
             looks=np.zeros(len(found), np.int32) if looks is None else looks,
-            bits=np.concatenate(bits) if bits else np.zeros(0, np.uint8),
+            bits=found.packed(),
         )
 
     @classmethod
@@ -172,22 +165,45 @@ def _at_edge(boxes: NDArray[np.int32], plane: Box) -> NDArray[np.bool_]:
     return at_edge
 
 
-def _reaches(core: Box, box: Box, mask: Mask) -> bool:
-    """Whether a pixel of the mask lies in the core."""
-    shared = box.intersect(core)
-    if shared is None or shared == box:
-        return shared is not None
-    return bool(mask[shared.within(box).slices].any())
+def _reach(core: Box, found: Instances) -> NDArray[np.bool_]:
+    """Return which masks have a pixel in the core, bool (N,)."""
+    low = np.maximum(found.boxes[:, :2], (core.y0, core.x0))
+    high = np.minimum(found.boxes[:, 2:], (core.y1, core.x1))
+    reach: NDArray[np.bool_] = (low < high).all(axis=1)
+    partly = reach & ~((low == found.boxes[:, :2]) & (high == found.boxes[:, 2:])).all(axis=1)
+    for index in np.flatnonzero(partly).tolist():
+        box = Box(*found.boxes[index].tolist())
+        shared = box.intersect(core)
+        reach[index] = shared is not None and found.masks[index][shared.within(box).slices].any()
+    return reach
 
 
-def _measure(box: list[int], mask: Mask) -> tuple[int, tuple[float, float], int]:
-    """Return area, centre and digest of a mask."""
-    y0, x0, y1, x1 = box
-    rows = np.count_nonzero(mask, axis=1)
-    columns = np.count_nonzero(mask, axis=0)
-    area = int(rows.sum())
-    # Sums of whole numbers from the plane's corner: the same bits from every tile.
-    y = (int(rows @ np.arange(y1 - y0)) + y0 * area) / area
-    x = (int(columns @ np.arange(x1 - x0)) + x0 * area) / area
-    digest = blake2b(np.array(box, np.int64).tobytes() + mask.tobytes(), digest_size=8)
-    return area, (y, x), int.from_bytes(digest.digest(), "little")
+def _measure(found: Instances) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return area and centre of each mask, int64 (N,) and float64 (N, 2).
+
+    From sums of whole numbers from the plane's corner: the same bits from every tile.
+    """
+    laid, count = found.laid, len(found)
+    at, rows = np.flatnonzero(laid.values), laid.rows
+    bounds = np.searchsorted(at, np.append(rows.start, len(laid.values)))
+    pixels = np.diff(bounds)
+    # Sums over runs as differences of sums from the start, so that empty rows count as such.
+    columns = np.concatenate([[0], np.cumsum(at)])[bounds]
+    x = np.diff(columns) - pixels * rows.start + pixels * laid.boxes[rows.crop, 1]
+    sums = np.zeros((3, count), np.int64)
+    for total, each in zip(sums, (pixels, pixels * rows.y, x), strict=True):
+        np.add.at(total, rows.crop, each)
+    areas = sums[0]
+    return areas, (sums[1:] / np.maximum(areas, 1)).T
+
+
+def _digests(found: Instances) -> NDArray[np.uint64]:
+    """Return what tells each mask and its box from others, uint64 (N,)."""
+    boxes, masks = found.boxes.astype(np.int64).tobytes(), found.laid.values.tobytes()
+    size = len(boxes) // max(len(found), 1)
+    bounds = zip(found.laid.starts.tolist(), found.laid.ends.tolist(), strict=True)
+    digests = [
+        blake2b(boxes[index * size : (index + 1) * size] + masks[start:end], digest_size=8).digest()
+        for index, (start, end) in enumerate(bounds)
+    ]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
