@@ -98,7 +98,7 @@ class Instances:
         spans = laid.spans(laid.values)
         kept, boxes = spans.tight(laid.boxes)
         if least > 1:
-            large = np.bincount(spans.crop, spans.count, len(laid))[kept] >= least
+            large = np.bincount(spans.crop, spans.pixels, len(laid))[kept] >= least
             kept, boxes = kept[large], boxes[large]
         if order is not None:
             place = np.full(len(laid), -1)

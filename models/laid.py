@@ -65,7 +65,8 @@ class Laid:
     def __getitem__(self, index: int) -> NDArray[Any]:
         """Return a crop (h, w), a view."""
         (start, end), (height, width) = self._bounds[index], self._shapes[index]
-        return self.values[start:end].reshape(height, width)
+        crop: NDArray[Any] = self.values[start:end].reshape(height, width)
+        return crop
 
     @cached_property
     def sides(self) -> Integers:
@@ -154,7 +155,7 @@ class Spans(NamedTuple):
     y: Integers
     first: Integers
     last: Integers
-    count: Integers
+    pixels: Integers
 
     def tight(self, boxes: NDArray[np.integer]) -> tuple[Integers, Integers]:
         """Return the crops that have a pixel, and the tight box of each, int64 (M, 4)."""
@@ -171,7 +172,7 @@ class Spans(NamedTuple):
 
         Rows without gaps, each of which touches the next one.
         """
-        doubtful = self.count != self.last - self.first
+        doubtful = self.pixels != self.last - self.first
         follows = self.crop[1:] == self.crop[:-1]
         touches = (self.first[1:] < self.last[:-1]) & (self.first[:-1] < self.last[1:])
         doubtful[1:] |= follows & ~(touches & (self.y[1:] == self.y[:-1] + 1))

@@ -237,7 +237,7 @@ def _pasted(boxes: NDArray[np.float64], masks: Masks, shape: tuple[int, int]) ->
     sizes = [mask.shape for mask in masks]
     for start, stop in _parts(sizes, laid.ends):
         part = Laid(laid.boxes[start:stop], values[laid.starts[start] : laid.ends[stop - 1]])
-        _resample(part, boxes[start:stop], np.stack(masks[start:stop]))
+        _resample(part, boxes[start:stop], np.stack([*masks[start:stop]]))
     return Laid(laid.boxes, values)
 
 

@@ -174,7 +174,8 @@ def _reach(core: Box, found: Instances) -> NDArray[np.bool_]:
     for index in np.flatnonzero(partly).tolist():
         box = Box(*found.boxes[index].tolist())
         shared = box.intersect(core)
-        reach[index] = shared is not None and found.masks[index][shared.within(box).slices].any()
+        assert shared is not None  # noqa: S101 - it reaches the core
+        reach[index] = bool(found.masks[index][shared.within(box).slices].any())
     return reach
 
 

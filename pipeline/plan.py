@@ -277,7 +277,7 @@ def _at_level(scene: Scene, image: Image, trained_px: float | None) -> Scene:
     reduced = image.at_level(number)
     factor = image.levels[number - 1].factor
     key = digest(scene.key, "level", number, factor, fingerprint(scene.source.path, number))
-    about = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
+    about: dict[str, Any] = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
     return replace(scene, key=key, level=number, **about)
 
 

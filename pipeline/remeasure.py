@@ -265,7 +265,7 @@ def _scene(source: Field, workflow: Workflow, report: ImageReport) -> Scene:
     if report.level:
         reduced = image.at_level(report.level)
         factor = image.levels[report.level - 1].factor
-        shape = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
+        shape: dict[str, Any] = {"shape": reduced.shape, "voxel": reduced.voxel, "reduced": factor}
         scene = replace(scene, level=report.level, **shape)
     _ = scene.inputs
     if workflow.region.kind is not None:

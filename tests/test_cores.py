@@ -47,8 +47,9 @@ def threads(tiles: int, **keys: int) -> int:
     """Return how many threads a process has once so many tiles were computed in as many."""
     # A thread that computes by itself would take all that OpenMP is told that there is.
     script = COUNT.format(tiles=tiles, keys=keys)
-    about = {"env": os.environ | {"OMP_NUM_THREADS": "5", "OPENBLAS_NUM_THREADS": "1"}}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, **about)
+    env = os.environ | {"OMP_NUM_THREADS": "5", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     first, last = map(int, done.stdout.split())
     assert first == last

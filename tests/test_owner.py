@@ -165,7 +165,7 @@ def test_threads_on_a_cpu_share_the_weights_of_a_network_and_nothing_else() -> N
     module = Noting()
     network = Network(module, "cpu", "float32")
     with torch.no_grad():
-        module.weight *= 2
+        module.weight.fill_(2)
     with ThreadPoolExecutor(2) as threads:
         found = threads.map(network, [[image(0, side)] for side in (4, 8)])
         assert [float(each.scores[0]) for (each,) in found] == [8, 16]
