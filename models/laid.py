@@ -65,19 +65,20 @@ class Laid:
     def __getitem__(self, index: int) -> NDArray[Any]:
         """Return a crop (h, w), a view."""
         (start, end), (height, width) = self._bounds[index], self._shapes[index]
-        crop: NDArray[Any] = self.values[start:end].reshape(height, width)
-        return crop
+        return self.values[start:end].reshape(height, width)
 
     @cached_property
     def sides(self) -> Integers:
         """Height and width of each crop, int64 (N, 2)."""
         boxes = self.boxes.astype(np.int64)
-        return np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+        sides: Integers = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+        return sides
 
     @cached_property
     def ends(self) -> Integers:
         """Where each crop ends among the values, int64 (N,)."""
-        return np.cumsum(self.sides[:, 0] * self.sides[:, 1])
+        ends: Integers = np.cumsum(self.sides[:, 0] * self.sides[:, 1])
+        return ends
 
     @cached_property
     def starts(self) -> Integers:

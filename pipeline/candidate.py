@@ -169,7 +169,7 @@ def _reach(core: Box, found: Instances) -> NDArray[np.bool_]:
     """Return which masks have a pixel in the core, bool (N,)."""
     low = np.maximum(found.boxes[:, :2], (core.y0, core.x0))
     high = np.minimum(found.boxes[:, 2:], (core.y1, core.x1))
-    reach: NDArray[np.bool_] = (low < high).all(axis=1)
+    reach = np.asarray((low < high).all(axis=1), bool)
     partly = reach & ~((low == found.boxes[:, :2]) & (high == found.boxes[:, 2:])).all(axis=1)
     for index in np.flatnonzero(partly).tolist():
         box = Box(*found.boxes[index].tolist())
