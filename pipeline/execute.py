@@ -88,7 +88,7 @@ def started(
     if config.engine == "local" and config.workers == 1:
         if neural:
             keep_freed_memory()
-        worker.has_in_hand(at_once)
+        worker.has_in_hand(at_once, config.torch_threads(at_once))
         try:
             yield Here() if at_once == 1 else Threads(at_once)
         finally:
@@ -99,6 +99,12 @@ def started(
 
         with connected(config, at_once, logs) as client:
             yield Flight(client, logs)
+
+
+def _persist(task: Task) -> Outcome[Task]:
+    """Try a task in this thread, on one of the cores."""
+    with worker.at_work():
+        return persist(task)
 
 
 def execute(
@@ -119,7 +125,7 @@ class Here:
         """See `Engine`."""
         while tasks:
             check()
-            yield persist(tasks.popleft())
+            yield _persist(tasks.popleft())
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class Threads:
         try:
             while tasks or running:
                 while tasks and len(running) < self.count and asked() is None:
-                    running.add(pool.submit(persist, tasks.popleft()))
+                    running.add(pool.submit(_persist, tasks.popleft()))
                 if not running:
                     check()
                 # No longer than that, as a signal is only heard between two waits.

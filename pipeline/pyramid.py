@@ -23,6 +23,7 @@ from cellseg.pipeline.ngff import Version
 from cellseg.pipeline.paint import LabelImage, halve
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
+from cellseg.pipeline.worker import side_by_side
 
 CHUNK = 512
 SHARD = 4096
@@ -142,12 +143,15 @@ class Pyramid:
         group = zarr.open_group(self.path, mode="r+")
         full, coarser = _level(group, 0), _level(group, 1)
         half = np.zeros([-(-side // 2) for side in region.shape], np.uint32)
-        for box in shards(region):
+
+        def shard(box: Box) -> None:
             painted = labels(box)
             _put(full, t, z, box, painted)
             y, x = (box.y0 - region.y0) // 2, (box.x0 - region.x0) // 2
             quarter = halve(painted)
             half[y : y + quarter.shape[0], x : x + quarter.shape[1]] = quarter
+
+        side_by_side(shard, shards(region))
         if coarser is not None:
             above = moved(Box(0, 0, *half.shape), region.y0 // 2, region.x0 // 2)
             _put(coarser, t, z, above, half)

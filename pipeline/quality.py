@@ -16,6 +16,7 @@ from scipy import fft
 from cellseg.pipeline.image import Image
 from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.segment import Scene
+from cellseg.pipeline.worker import side_by_side
 
 __all__ = ["Quality", "channel_quality", "image_quality", "quality_warnings"]
 
@@ -83,10 +84,13 @@ def image_quality(scene: Scene) -> dict[str, Quality]:
     """
     numbers = sorted({0, scene.planes // 2, scene.planes - 1})
     planes = [scene.plane(number) for number in numbers]
-    return {
-        name: channel_quality(_windows(scene.image, channel, planes))
-        for channel, name in enumerate(scene.channels)
-    }
+    image = scene.image
+
+    def look(channel: int) -> Quality:
+        return channel_quality(_windows(image, channel, planes))
+
+    found = side_by_side(look, range(len(scene.channels)))
+    return dict(zip(scene.channels, found, strict=True))
 
 
 def _windows(

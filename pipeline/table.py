@@ -19,6 +19,7 @@ from cellseg.pipeline.overlaps import Overlaps
 from cellseg.pipeline.patch import Near
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.worker import side_by_side
 
 READ, WINDOW = 2048, 1024
 """Px on a side; cells are read, and in smaller groups measured, whose centres share such a window.
@@ -235,28 +236,32 @@ def _measured(
     t, z = scene.plane(plane)
     settings, measured = scene.workflow.measure, Columns()
     names, around = scene.measured, reach(settings)
-    for together in windows(cells, READ):
+    about: dict[str, Any] = {
+        "settings": settings,
+        "pixel_um": scene.voxel_um[1:] if scene.voxel_um else None,
+        "near": near,
+        "extent": scene.grid.plane.shape,
+        "tops": scene.tops,
+    }
+
+    def look(together: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], Columns]]:
+        """Measure cells that are read at once."""
         window = _around(cells, together).grow(around, scene.grid.plane)
         pixels = scene.read_measured(t, z, window)
         painted = [labels.read(t, z, window, layer=layer) for layer in range(labels.layers)]
         occupied = np.logical_or.reduce([layer > 0 for layer in painted])
+        found = []
         for alone, layer in _apart(cells, together, layers):
             inner = _around(cells, alone).grow(around, scene.grid.plane)
-            part = inner.within(window).slices
-            found = measure(
-                painted[layer][part],
-                pixels[:, *part],
-                ids[alone],
-                names,
-                settings=settings,
-                pixel_um=scene.voxel_um[1:] if scene.voxel_um else None,
-                origin=(inner.y0, inner.x0),
-                occupied=occupied[part],
-                near=near,
-                extent=scene.grid.plane.shape,
-                tops=scene.tops,
-            )
-            for name, values in found.items():
+            part, corner = inner.within(window).slices, (inner.y0, inner.x0)
+            seen = painted[layer][part], pixels[:, *part], ids[alone], names
+            columns = measure(*seen, origin=corner, occupied=occupied[part], **about)
+            found.append((alone, columns))
+        return found
+
+    for found in side_by_side(look, windows(cells, READ)):
+        for alone, columns in found:
+            for name, values in columns.items():
                 measured.setdefault(name, np.zeros(len(cells), values.dtype))[alone] = values
     return measured
 

@@ -7,15 +7,31 @@ import os
 import signal
 import socket
 import threading
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 from cellseg.pipeline.config import keep_freed_memory
 
-__all__ = ["dask_setup", "has_in_hand", "number", "of_device", "tiles", "where"]
+__all__ = [
+    "at_work",
+    "dask_setup",
+    "has_in_hand",
+    "number",
+    "of_device",
+    "side_by_side",
+    "tiles",
+    "where",
+]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _number = 0
 _device = ""
 _tiles = 1
+_cores = threading.Semaphore(1)
 
 
 def number() -> int:
@@ -28,10 +44,76 @@ def tiles() -> int:
     return _tiles
 
 
-def has_in_hand(tiles: int) -> None:
-    """Note how many tiles this process has in hand from now on."""
-    global _tiles
-    _tiles = tiles
+def has_in_hand(tiles: int, threads: int = 1) -> None:
+    """Note how many tiles this process has in hand from now on, and the threads for each."""
+    global _tiles, _cores
+    _tiles, _cores = tiles, threading.Semaphore(tiles * threads)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Take one of the cores that this process has, as long as a task of its engine runs."""
+    cores = _cores
+    taken = cores.acquire(blocking=False)
+    try:
+        yield
+    finally:
+        if taken:
+            cores.release()
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return what a function makes of each item, in threads of their own on cores that are idle.
+
+    Of a single image the last stages are one task each, while other cores wait.
+
+    Raises
+    ------
+    Exception
+        What the function raises, of the first such item.
+    """
+    work = _Work(function, list(items))
+    cores, helpers = _cores, list[threading.Thread]()
+    while len(helpers) < len(work.items) - 1 and cores.acquire(blocking=False):
+        helpers.append(threading.Thread(target=work.carry_on, daemon=True))
+    for each in helpers:
+        each.start()
+    try:
+        work.carry_on()
+    finally:
+        for each in helpers:
+            each.join()
+            cores.release()
+    return work.results()
+
+
+class _Work(Generic[Item, Result]):
+    """Items that threads take one after the other."""
+
+    def __init__(self, function: Callable[[Item], Result], items: list[Item]) -> None:
+        self.function = function
+        self.items = items
+        self.waiting = deque(enumerate(items))
+        self.done: dict[int, Result] = {}
+        self.failed: dict[int, BaseException] = {}
+
+    def carry_on(self) -> None:
+        """Take items as long as there are some, and none has failed."""
+        while not self.failed:
+            try:
+                number, item = self.waiting.popleft()
+            except IndexError:
+                return
+            try:
+                self.done[number] = self.function(item)
+            except BaseException as error:
+                self.failed[number] = error
+
+    def results(self) -> list[Result]:
+        """Return the results, in order, once all have ended."""
+        if self.failed:
+            raise self.failed[min(self.failed)]
+        return [self.done[number] for number in range(len(self.items))]
 
 
 def of_device(name: str) -> None:
