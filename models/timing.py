@@ -12,12 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["Noted", "drain", "noted", "part", "record", "recorded"]
+__all__ = ["Noted", "drain", "here", "joined", "noted", "part", "record", "recorded"]
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -122,6 +122,33 @@ def part(name: str, **about: Any) -> AbstractContextManager[None]:
         What else to say of this one, as an image or a number; plain values.
     """
     return _Part(name, about) if _RECORDER.on else _NOTHING
+
+
+def here() -> tuple[str, ...]:
+    """Return the parts that this thread is in, the innermost last; see `joined`."""
+    return tuple(_RECORDER.open)
+
+
+@contextmanager
+def joined(path: Sequence[str]) -> Iterator[None]:
+    """Add what this thread does to a part that another one is in, as `here` has named it there."""
+    if not (_RECORDER.on and path):
+        yield
+        return
+    *outer, name = path
+    if outer:
+        with _RECORDER.lock:
+            _RECORDER.threads += 1
+            _RECORDER.entries += 1
+    _RECORDER.open.extend(outer)
+    try:
+        with part(name):
+            yield
+    finally:
+        _RECORDER.open.clear()
+        if outer:
+            with _RECORDER.lock:
+                _RECORDER.threads -= 1
 
 
 def noted(name: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg.models.timing import part
+from cellseg.models.timing import noted, part
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.linked import clear_image, link_pixels
 from cellseg.pipeline.measure_settings import Measure
@@ -23,6 +24,7 @@ from cellseg.pipeline.table import (
     seam_counts,
 )
 from cellseg.pipeline.tiles import Box
+from cellseg.pipeline.worker import side_by_side
 
 
 def frame(job: Job, _unit: int) -> None:
@@ -61,23 +63,35 @@ def finish(job: Job, _unit: int) -> None:
         with part("pyramid"):
             here.labels.finish(times, depth)
     here.labels.rescale(scene.labels_voxel_um)
-    if job.again or not here.cells_done(keys.cells):
-        paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
+    anew = job.again or not here.cells_done(keys.cells)
+    pictured = scene.workflow.output.overview and (anew or not here.overview_path.is_file())
+    paths = [job.work.rows_path(number) for number in range(job.runs or 0)]
+    wanted: list[Callable[[], Any] | None] = [
+        (lambda: _facts(job, paths)) if anew else None,
+        (lambda: _picture(job)) if pictured else None,
+    ]
+    facts, picture = side_by_side(lambda make: make and make(), wanted)
+    if facts is not None:
         columns = schema(scene.workflow.measure, scene.measured)
-        with part("facts"):
-            facts = _facts(job, paths)
         here.overview_path.unlink(missing_ok=True)
         tables = (rows for path in paths for rows in row_groups(path))
         with part("table"):
             here.write_cells(keys.cells, keys.labels, tables, columns, facts)
-    if scene.workflow.output.overview and not here.overview_path.is_file():
+    if picture is not None:
         caption = f"{here.count_cells():,} cells; {here.facts()['seams_text']}"
         with part("overview"):
-            here.write_overview(overview(scene, here.labels), caption)
+            here.write_overview(picture, caption)
     job.work.clear()
     here.sweep()
 
 
+@noted("overview")
+def _picture(job: Job) -> NDArray[np.uint8]:
+    """Return the picture of an image with its cells."""
+    return overview(job.scene, job.here.labels)
+
+
+@noted("facts")
 def _facts(job: Job, paths: list[Path]) -> dict[str, Any]:
     """Return what ``run.json`` says of an image beside its table."""
     counts = seam_counts(job.scene, schema(Measure(groups=()), ()).empty_table())

@@ -472,7 +472,7 @@ class ImageResults:
         whole = np.concatenate([picture, _caption(caption, picture.shape[1])])
         image = Image.fromarray(whole)
         # A third of the time of the usual 6, and no larger a file.
-        about = {"format": "PNG", "compress_level": 1}
+        about: dict[str, Any] = {"format": "PNG", "compress_level": 1}
         replace_file(self.overview_path, lambda path: image.save(path, **about))
 
 

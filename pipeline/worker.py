@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from cellseg.models.timing import here, joined
 from cellseg.pipeline.config import keep_freed_memory
 
 __all__ = [
@@ -73,9 +74,14 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         What the function raises, of the first such item.
     """
     work = _Work(function, list(items))
-    cores, helpers = _cores, list[threading.Thread]()
+    cores, helpers, path = _cores, list[threading.Thread](), here()
+
+    def help_out() -> None:
+        with joined(path):
+            work.carry_on()
+
     while len(helpers) < len(work.items) - 1 and cores.acquire(blocking=False):
-        helpers.append(threading.Thread(target=work.carry_on, daemon=True))
+        helpers.append(threading.Thread(target=help_out, daemon=True))
     for each in helpers:
         each.start()
     try:
