@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cellseg.models import Instances
 from cellseg.models.timing import part
+from cellseg.pipeline import worker
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import Cells
 from cellseg.pipeline.corrected import TakeEdits, TakeLabels
@@ -325,6 +326,11 @@ STAGES: dict[str, Callable[[Job, int], int | None]] = {
 """What is done in a unit of each stage of a job."""
 
 
+def _core_seconds() -> float:
+    """Return what cores have worked: for this thread, where others have tiles in hand too."""
+    return time.thread_time() if worker.tiles() > 1 else time.process_time()
+
+
 @dataclass(frozen=True, eq=False)
 class Unit:
     """Task: one unit of a stage, and what follows on it alone.
@@ -366,12 +372,12 @@ class Unit:
             if spent and (self.job.units(stage) > 1 or self.job.missing(stage) != [0]):
                 break
             reset_peak()
-            start, busy = time.perf_counter(), time.process_time()
+            start, busy = time.perf_counter(), _core_seconds()
             number = 0 if spent else self.number
             with part(stage, image=self.scene.name, unit=number):
                 cells = STAGES[stage](self.job, number) or 0
             seconds, units = time.perf_counter() - start, max(self.job.units(stage), 1)
-            spent[stage] = Spent(seconds, peak_mb(), time.process_time() - busy, units, cells)
+            spent[stage] = Spent(seconds, peak_mb(), _core_seconds() - busy, units, cells)
             LOG.debug("%s %d of %s, %.3f s", stage, number, self.scene.name, seconds)
             if units > 1:
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 import tifffile
 
 from cellseg.pipeline import Config, read_workflow, run
-from engines import digest
+from cellseg.pipeline.plan import plan
+from cellseg.pipeline.stages import Run
+from engines import demo, digest
 from synthetic import cells
 
 COUNT = """
@@ -82,3 +85,12 @@ def test_a_network_in_threads_writes_the_same_bytes(tmp_path: Path, keys: dict[s
         assert result.cells > 50
         found.append(digest(result.folder))
     assert found[0] == found[1]
+
+
+def test_time_of_cores_is_counted_once_for_tiles_side_by_side(tmp_path: Path) -> None:
+    config = Config(device="cpu", tiles_at_once=3, threads=1)
+    going = Run(plan(demo(tmp_path, "out"), config), config)
+    before = time.process_time()
+    for _ in going.steps():
+        pass
+    assert 0 < going.left.core_seconds < 1.05 * (time.process_time() - before)
