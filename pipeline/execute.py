@@ -101,12 +101,6 @@ def started(
             yield Flight(client, logs)
 
 
-def _persist(task: Task) -> Outcome[Task]:
-    """Try a task in this thread, on one of the cores."""
-    with worker.at_work():
-        return persist(task)
-
-
 def execute(
     tasks: deque[Task], config: Config, logs: LogFiles | None = None
 ) -> Iterator[Outcome[Task]]:
@@ -125,7 +119,7 @@ class Here:
         """See `Engine`."""
         while tasks:
             check()
-            yield _persist(tasks.popleft())
+            yield persist(tasks.popleft())
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,7 @@ class Threads:
         try:
             while tasks or running:
                 while tasks and len(running) < self.count and asked() is None:
-                    running.add(pool.submit(_persist, tasks.popleft()))
+                    running.add(pool.submit(persist, tasks.popleft()))
                 if not running:
                     check()
                 # No longer than that, as a signal is only heard between two waits.

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from cellseg.models.errors import CellsegError, DeviceError
 from cellseg.models.timing import Noted, drain
 from cellseg.pipeline.logs import LOG
-from cellseg.pipeline.worker import where
+from cellseg.pipeline.worker import at_work, where
 
 __all__ = ["Answer", "Failure", "Outcome", "Task", "attempt", "persist"]
 
@@ -93,7 +93,8 @@ def attempt(task: Callable[[], Any]) -> Answer:
     start = time.perf_counter()
     result, failure, passes = None, None, False
     try:
-        result = task()
+        with at_work():
+            result = task()
     except DeviceError as error:
         failure, passes = Failure(str(error)), True
     except CellsegError as error:

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 _number = 0
 _device = ""
 _tiles = 1
-_cores = threading.Semaphore(1)
+_cores = threading.Semaphore(0)
 
 
 def number() -> int:

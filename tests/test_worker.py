@@ -10,6 +10,7 @@ import pytest
 
 from cellseg.models.timing import drain, part, recorded
 from cellseg.pipeline import worker
+from cellseg.pipeline.faults import attempt
 from cellseg.pipeline.worker import at_work, has_in_hand, side_by_side
 
 
@@ -44,6 +45,15 @@ def test_idle_cores_help_out(tiles: int, threads: int, items: int, most: int) ->
     crowd = Crowd()
     with at_work():
         assert side_by_side(crowd, range(items)) == [item**2 for item in range(items)]
+    assert crowd.most == most
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 1), (2, 2)])
+def test_a_task_of_an_engine_counts_itself(threads: int, most: int) -> None:
+    has_in_hand(threads)
+    crowd = Crowd()
+    answer = attempt(lambda: side_by_side(crowd, range(6)))
+    assert answer.failure is None
     assert crowd.most == most
 
 
