@@ -55,13 +55,14 @@ class Network:
 
     Parameters
     ----------
-    module : nn.Module
-        Under the contract of `cellseg.models.mask_rcnn.MaskRCNN`.
+    module : callable
+        A torch module, or what computes one; under the contract of
+        `cellseg.models.mask_rcnn.MaskRCNN`.
     device, precision : str
         See `cellseg.models.load_model`.
     """
 
-    module: nn.Module
+    module: Callable[[torch.Tensor], list[dict[str, Any]]]
     device: str
     precision: str
     _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
@@ -82,13 +83,15 @@ class Network:
             found = self._of_this_thread()(batch.contiguous(memory_format=torch.channels_last))
             return [_on_host(each) for each in found]
 
-    def _of_this_thread(self) -> nn.Module:
+    def _of_this_thread(self) -> Callable[[torch.Tensor], list[dict[str, Any]]]:
         """Return the network as this thread has it: the same weights, all else its own.
 
         torchvision's detectors note things in themselves as they go, and tiles of
         several sizes may be at work in several threads.
         """
-        if self.device != "cpu" or threading.current_thread() is threading.main_thread():
+        alone = self.device != "cpu" or threading.current_thread() is threading.main_thread()
+        # What is no module of torch looks after its threads itself.
+        if alone or not isinstance(self.module, nn.Module):
             return self.module
         if not hasattr(self._own, "module"):
             weights = chain(self.module.parameters(), self.module.buffers())
