@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from cellseg.models.backbones import ResNetFPN, Stage5
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_package import openvino
-from cellseg.models.regions import Chunked
+from cellseg.models.regions import MASK_SAMPLES, STAGE_5_SAMPLES, Chunked
 
 Node = Any
 """A value in a graph of OpenVINO."""
@@ -36,14 +36,15 @@ def dense_model(network: MaskRCNN, channels: int) -> Any:
     head = network.rpn.head
     last = _side_by_side(head.cls_logits, head.bbox_pred)
     results = [_channels_last(levels[name]) for name in network.backbone.pooled]
-    for name in network.backbone.proposing:
-        results.append(_convolved(_through(levels[name], head.conv), last))
+    proposing = [_through(levels[name], head.conv) for name in network.backbone.proposing]
+    results += [_convolved(level, last) for level in proposing]
     return openvino().Model(results, [image], "dense")
 
 
-def mask_model(network: MaskRCNN, regions: int, samples: int) -> Any:
-    """Return the mask head as a model of so many regions (N, S, S, C), S samples across."""
+def mask_model(network: MaskRCNN, regions: int) -> Any:
+    """Return the mask head as a model of so many regions (N, S, S, C)."""
     op = openvino().opset13
+    samples = MASK_SAMPLES if isinstance(network.backbone, ResNetFPN) else STAGE_5_SAMPLES
     shape = [regions, samples, samples, network.backbone.out_channels]
     cut = op.parameter(shape, np.float32, "regions")
     planes = op.transpose(cut, _integers([0, 3, 1, 2]))

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellseg.models.errors import CellsegError, DeviceError
+from cellseg.models.errors import DeviceError
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_graph import dense_model, mask_model
 from cellseg.models.openvino_package import openvino
@@ -114,9 +114,7 @@ class _Masks(nn.Module):
 
     def __init__(self, network: MaskRCNN, precision: str) -> None:
         super().__init__()
-        samples = network.roi_heads.mask_roi_pool.output_size
-        side = samples if isinstance(samples, int) else samples[0]
-        self.request = compiled(mask_model(network, PART, side), precision)
+        self.request = compiled(mask_model(network, PART), precision)
 
     def forward(self, regions: Tensor) -> Tensor:
         """Return logits (N, outputs, 2 S, 2 S) of regions (N, C, S, S)."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg.models import MODELS, CellsegError, Segmenter
+from cellseg.models import CellsegError, Segmenter
 from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.assembled import fingerprints
