@@ -24,14 +24,15 @@ Node = Any
 """A value in a graph of OpenVINO."""
 
 
-def dense_model(network: MaskRCNN, channels: int) -> Any:
+def dense_model(network: MaskRCNN) -> Any:
     """Return what `MaskRCNN.dense` computes, as a model of images (1, C, H, W).
 
     Its results are the levels of `backbone.pooled`, each (1, h, w, C), then, of each proposing
     level, objectness and corrections side by side, (1, 5 A, h, w).
     """
     op = openvino().opset13
-    image = op.parameter([1, channels, -1, -1], np.float32, "image")
+    first: Any = network.backbone.stem[0]
+    image = op.parameter([1, first.in_channels, -1, -1], np.float32, "image")
     levels = _levels(network, image)
     head = network.rpn.head
     last = _side_by_side(head.cls_logits, head.bbox_pred)
@@ -59,7 +60,7 @@ def _levels(network: MaskRCNN, image: Node) -> dict[str, Node]:
     x = _pooled(first, 3, 2, 1)
     stages = []
     for stage in backbone.stages:
-        x = _through(x, stage)
+        x = _through(x, [stage])
         stages.append(x)
     if not isinstance(backbone, ResNetFPN):
         return {"0": x}

@@ -21,11 +21,12 @@ from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_graph import dense_model, mask_model
 from cellseg.models.openvino_package import openvino
 from cellseg.models.region_proposals import Dense
+from cellseg.models.timing import part
 
 SHAPES_HELD = 2
 """Shapes of images that a replica is ready for. A row of tiles has two, each with some 200 MB of
 memory at 1152 px across; a new one takes about 0.2 s."""
-PART = 32
+PART = 16
 """Regions that the mask head sees at a time, the last part filled up with zeros: no number of
 regions is computed in a way of its own."""
 TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -63,7 +64,8 @@ class OpenVINONetwork:
         try:
             replica = self._free.pop()
         except IndexError:
-            replica = _Replica(self.network, self.precision)
+            with torch.inference_mode(False):  # its tensors are for later, too
+                replica = _Replica(self.network, self.precision)
         try:
             return replica(images)
         finally:
@@ -76,14 +78,16 @@ class _Replica:
     def __init__(self, network: MaskRCNN, precision: str) -> None:
         self.precision = precision
         with LOADING:
-            self.model = dense_model(network, network.backbone.stem[0].in_channels)
+            self.model = dense_model(network)
         self.anchors = network.rpn.head.cls_logits.out_channels
         self.pooled = network.backbone.pooled
         self.deciding = _deciding(network, precision)
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
     def __call__(self, images: Tensor) -> list[dict[str, Tensor]]:
-        return self.deciding.found(self.dense(images), (images.shape[-2], images.shape[-1]))
+        with part("dense"):
+            dense = self.dense(images)
+        return self.deciding.found(dense, (images.shape[-2], images.shape[-1]))
 
     def dense(self, images: Tensor) -> Dense:
         """Return what `MaskRCNN.dense` does, until the next call."""
@@ -122,8 +126,8 @@ class _Masks(nn.Module):
         shape = self.request.model_outputs[0].shape
         logits = np.empty((len(cut), *list(shape)[1:]), np.float32)
         for start in range(0, len(cut), PART):
-            part = _filled(cut[start : start + PART])
-            result = self.request.infer([part], share_inputs=True, share_outputs=True)
+            some = _filled(cut[start : start + PART])
+            result = self.request.infer([some], share_inputs=True, share_outputs=True)
             logits[start : start + PART] = result[0][: len(cut) - start]
         return torch.from_numpy(logits)
 
@@ -138,10 +142,10 @@ def _deciding(network: MaskRCNN, precision: str) -> MaskRCNN:
     return copied
 
 
-def _filled(part: NDArray[np.float32]) -> NDArray[np.float32]:
-    if len(part) == PART:
-        return part
-    return np.concatenate([part, np.zeros((PART - len(part), *part.shape[1:]), np.float32)])
+def _filled(some: NDArray[np.float32]) -> NDArray[np.float32]:
+    if len(some) == PART:
+        return some
+    return np.concatenate([some, np.zeros((PART - len(some), *some.shape[1:]), np.float32)])
 
 
 def compiled(model: Any, precision: str) -> Any:

@@ -32,6 +32,7 @@ pytest.importorskip("openvino", reason='needs pip install "cellseg[cpu]"')
 
 from cellseg.models import openvino_network
 from cellseg.models.openvino_network import PART, OpenVINONetwork
+from cellseg.models.openvino_package import openvino
 
 PLATE = sorted((Path(__file__).parent.parent / "workflows" / "demo_plate").glob("*.tif"))
 SMALL = NetworkSettings(stages=2, pyramid_channels=16, box_features=16, mask_channels=8)
@@ -177,7 +178,7 @@ def test_importing_it_leaves_no_trace_in_the_users_home(tmp_path: Path) -> None:
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino_network.openvino.cache_clear()
+    openvino.cache_clear()
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(CellsegError, match=r'not installed\. pip install "cellseg\[cpu\]"'):
         nuclei()
