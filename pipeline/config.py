@@ -93,12 +93,12 @@ class Config(Frozen):
     inference: Literal["auto", "torch", "openvino"] = Field(
         default="auto",
         description='What computes the network: "torch"; on CPUs, for mask_rcnn, "openvino", of'
-        ' pip install "cellseg[cpu]"; "auto": that one where it is installed.',
+        ' pip install "cellseg[cpu]"; "auto": that one for bfloat16, where it is installed.',
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description='Arithmetic of the network: "float32"; "bfloat16", faster where the hardware'
-        ' has it, and coarser; "auto": that one where the hardware has it.',
+        ' has it, and coarser; "auto": float32.',
     )
     engine: (
         Literal["local", "slurm", "pbs", "lsf", "sge"]

@@ -22,6 +22,7 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd i8mm bf16\n"
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool, openvino: bool) -> None:
+    monkeypatch.setattr(inference, "AUTO_TAKES_BFLOAT16", True)
     monkeypatch.setattr(inference, "has_bfloat16", lambda _: bfloat16)
     monkeypatch.setattr(inference, "has_openvino", lambda: openvino)
 
@@ -42,7 +43,7 @@ def test_what_linux_says_of_the_cpu_tells_whether_it_has_bfloat16(
     ("model", "bfloat16", "openvino", "expected"),
     [
         (MASK_RCNN, True, True, ("openvino", "bfloat16")),
-        (MASK_RCNN, False, True, ("openvino", "float32")),
+        (MASK_RCNN, False, True, ("torch", "float32")),
         (MASK_RCNN, True, False, ("torch", "bfloat16")),
         (CENTER_MASK, True, True, ("torch", "bfloat16")),
         (ThresholdSettings(), True, True, ("auto", "auto")),
@@ -77,6 +78,16 @@ def test_of_workers_elsewhere_only_what_all_can_is_taken(
     machine(monkeypatch, bfloat16=True, openvino=True)
     chosen = settled(config, MASK_RCNN)
     assert (chosen.inference, chosen.precision) == expected
+
+
+def test_as_long_as_bfloat16_finds_other_cells_auto_is_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(monkeypatch, bfloat16=True, openvino=True)
+    monkeypatch.setattr(inference, "AUTO_TAKES_BFLOAT16", False)
+    assert settled(Config(device="cpu"), MASK_RCNN).precision == "float32"
+    asked = Config(device="cpu", precision="bfloat16")
+    assert settled(asked, MASK_RCNN).precision == "bfloat16"
 
 
 def test_what_is_asked_for_and_cannot_be_is_refused_in_one_line(
