@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,8 @@ class Model:
     """What becomes of a pixel that two cells claim: one of them gets it, or both ``keep`` it."""
     neural: bool = True
     """Whether it computes with torch, on the configured device."""
+    openvino: bool = False
+    """Whether OpenVINO can compute it; then its loader takes the inference, too."""
     bytes_per_px: int = 2000
     """Peak memory for each pixel that a tile reads, measured on the CPU; for `--dry-run`."""
 
@@ -112,6 +114,7 @@ MODELS: dict[str, Model] = {
         MaskRCNNSettings,
         "cellseg.models.detector:load",
         "Mask R-CNN built for cells; separates touching cells",
+        openvino=True,
     ),
     "center_mask": Model(
         CenterMaskSettings,
@@ -130,7 +133,10 @@ MODELS: dict[str, Model] = {
 
 
 def load_model(
-    settings: ModelSettings, device: str = "cpu", precision: str = "float32"
+    settings: ModelSettings,
+    device: str = "cpu",
+    precision: str = "float32",
+    inference: str = "torch",
 ) -> Segmenter:
     """Return the model that `settings` names, ready to segment.
 
@@ -142,13 +148,28 @@ def load_model(
         ``cpu``, ``cuda`` or ``cuda:N``.
     precision : str
         ``float32`` or ``bfloat16``.
+    inference : str
+        What computes the network: ``torch``, or on the CPU ``openvino``, for the models that
+        `MODELS` says it of.
 
     Raises
     ------
     CellsegError
-        If the weights are missing or do not fit.
+        If the weights are missing or do not fit, or OpenVINO is not there.
     """
-    module, function = MODELS[settings.name].loader.split(":")
+    model = MODELS[settings.name]
+    module, function = model.loader.split(":")
     with quick():
-        load: Callable[[Any, str, str], Segmenter] = getattr(import_module(module), function)
-    return load(settings, device, precision)
+        load: Callable[..., Segmenter] = getattr(import_module(module), function)
+    if inference == "torch":
+        return load(settings, device, precision)
+    if device != "cpu" or not model.openvino:
+        raise CellsegError(
+            f'inference = "{inference}" is for {" or ".join(_by_openvino())} on the CPU, not for'
+            f' {settings.name} on {device}. Set inference = "torch" or "auto".'
+        )
+    return load(settings, device, precision, inference)
+
+
+def _by_openvino() -> list[str]:
+    return [name for name, model in MODELS.items() if model.openvino]

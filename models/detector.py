@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from cellseg.models import MODELS, Overlap
 from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
 from cellseg.models.instances import Instances
+from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.networks import build, stride_of
 from cellseg.models.owner import Found, Network, Owner
 from cellseg.models.proposals import Proposals
@@ -22,6 +24,9 @@ from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import DetectorSettings
 from cellseg.models.timing import part
 from cellseg.models.weights import check_fit, find_weights, load_tensors, read_card
+
+if TYPE_CHECKING:
+    from cellseg.models.openvino_network import OpenVINONetwork
 
 
 class Detector:
@@ -44,7 +49,7 @@ class Detector:
         Diameter of the cells it was trained on.
     zoom : float
         Magnification at which the network sees a plane, of `cellseg.models.scale.zoom_for`.
-    device, precision : str
+    device, precision, inference : str
         See `cellseg.models.load_model`.
     """
 
@@ -62,6 +67,7 @@ class Detector:
         zoom: float = 1.0,
         device: str = "cpu",
         precision: str = "float32",
+        inference: str = "torch",
     ) -> None:
         set_least_score = getattr(network, "set_least_score", None)
         if set_least_score is not None:
@@ -78,6 +84,8 @@ class Detector:
         self.device = device
         self.precision = precision
         compute = Network(self.network, device, precision)
+        if inference == "openvino":
+            compute = Network(_by_openvino(self.network, precision), device, "float32")
         self._found = Alone(compute) if device == "cpu" else Owner(compute)
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
@@ -155,7 +163,17 @@ class Alone:
         return self.compute([image])[0]
 
 
-def load(settings: DetectorSettings, device: str, precision: str) -> Detector:
+def _by_openvino(network: nn.Module, precision: str) -> OpenVINONetwork:
+    """Return a network as OpenVINO computes it."""
+    from cellseg.models.openvino_network import OpenVINONetwork
+
+    assert isinstance(network, MaskRCNN)  # noqa: S101 - `load_model` lets no other through
+    return OpenVINONetwork(network, precision)
+
+
+def load(
+    settings: DetectorSettings, device: str, precision: str, inference: str = "torch"
+) -> Detector:
     """Return the detector whose weights `settings` name.
 
     Raises
@@ -186,4 +204,5 @@ def load(settings: DetectorSettings, device: str, precision: str) -> Detector:
         min_area_px=settings.min_area_px,
         device=device,
         precision=precision,
+        inference=inference,
     )

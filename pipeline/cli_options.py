@@ -24,4 +24,10 @@ engine_option = click.option(
     "--engine",
     help="Where workers are: local, slurm, pbs, lsf, sge, or the address of a dask scheduler.",
 )
+inference_option = click.option(
+    "--inference", help='What computes the network: "auto", "torch" or "openvino".'
+)
+precision_option = click.option(
+    "--precision", help='Arithmetic of the network: "auto", "float32" or "bfloat16".'
+)
 device_option = click.option("--device", help='"auto", "cpu", "cuda" or "cuda:N".')

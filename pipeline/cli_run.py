@@ -15,6 +15,8 @@ from cellseg.pipeline.cli_options import (
     config_option,
     device_option,
     engine_option,
+    inference_option,
+    precision_option,
     settings_option,
     workers_option,
 )
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 @workers_option
 @engine_option
 @device_option
+@inference_option
+@precision_option
 @config_option
 @click.pass_context
 def run(
@@ -71,6 +75,8 @@ def run(
     workers: int | None,
     engine: str | None,
     device: str | None,
+    inference: str | None,
+    precision: str | None,
     config_path: Path | None,
 ) -> None:
     """Run WORKFLOW, a TOML file, on its images or on each INPUT (file, folder or glob).
@@ -96,7 +102,14 @@ def run(
     if part is not None and profile:
         raise CellsegError("--profile with --shard: a profile is of a run alone. Leave one out.")
     settings = read_workflow(workflow, overrides, images, output)
-    config = read_config(config_path, workers=workers, engine=engine, device=device)
+    config = read_config(
+        config_path,
+        workers=workers,
+        engine=engine,
+        device=device,
+        inference=inference,
+        precision=precision,
+    )
     with recorded(profile):
         with timing.part("plan"):
             from cellseg.pipeline.plan import plan
@@ -146,6 +159,8 @@ def _run_shard(planned: Plan, config: Config, part: Part) -> None:
 @workers_option
 @engine_option
 @device_option
+@inference_option
+@precision_option
 @config_option
 @click.pass_context
 def finish(
@@ -156,6 +171,8 @@ def finish(
     workers: int | None,
     engine: str | None,
     device: str | None,
+    inference: str | None,
+    precision: str | None,
     config_path: Path | None,
 ) -> None:
     """Finish RESULTS, on which shards have worked: what they left undone, tables and report.
@@ -174,7 +191,14 @@ def finish(
             " Give the output folder of `cellseg run --shard`."
         )
     settings = read_workflow(results / "workflow.toml", output=results)
-    config = read_config(config_path, workers=workers, engine=engine, device=device)
+    config = read_config(
+        config_path,
+        workers=workers,
+        engine=engine,
+        device=device,
+        inference=inference,
+        precision=precision,
+    )
     from cellseg.pipeline.claims import have_died
     from cellseg.pipeline.lock import claim
     from cellseg.pipeline.plan import plan

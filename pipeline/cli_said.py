@@ -22,6 +22,8 @@ SOME = 10
 def print_plan(planned: Plan) -> None:
     """Say what will be done."""
     model = " ".join(str(planned.model[key]) for key in ("name", "weights") if key in planned.model)
+    if planned.neural:
+        model += " by {inference} in {precision}".format_map(planned.model)
     images = len(planned.scenes) + len(planned.unreadable)
     tiles = f" {planned.tiles} tile{'s' * (planned.tiles != 1)}," if not planned.undecided else ""
     click.echo(

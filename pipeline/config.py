@@ -30,6 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Names of mallopt's parameters in glibc's malloc.h."""
 _VARIABLES = {
     "device": "CELLSEG_DEVICE",
+    "inference": "CELLSEG_INFERENCE",
     "precision": "CELLSEG_PRECISION",
     "engine": "CELLSEG_ENGINE",
     "workers": "CELLSEG_WORKERS",
@@ -96,8 +97,15 @@ class Config(Frozen):
         description='"auto" (the GPUs, or the CPU where there are none), "cpu", "cuda" (the GPUs,'
         ' workers in turn) or "cuda:N". A GPU that is asked for and missing is an error.',
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Arithmetic of the network; bfloat16 is faster and coarser."
+    inference: Literal["auto", "torch", "openvino"] = Field(
+        default="auto",
+        description='What computes the network: "torch"; on CPUs, for mask_rcnn, "openvino", of'
+        ' pip install "cellseg[cpu]"; "auto": that one for bfloat16, where it is installed.',
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description='Arithmetic of the network: "float32"; "bfloat16", faster where the hardware'
+        ' has it, and coarser; "auto": float32.',
     )
     engine: (
         Literal["local", "slurm", "pbs", "lsf", "sge"]

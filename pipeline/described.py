@@ -35,8 +35,8 @@ def describe(
             check_fit(workflow.model, card, path)
             model |= {"sha256": weights_fingerprint(path), "trained_diameter_px": card.diameter_px}
             model |= {"classes": list(card.classes)}
-            # Which device computes moves a mask by a pixel at most once in a while; this, often.
-            model |= {"precision": config.precision}
+            # Which device computes moves a mask by a pixel at most once in a while; these, often.
+            model |= {"inference": config.inference, "precision": config.precision}
             model |= {"normalised_in_training": card.normalise.model_dump(mode="json")}
     # Of a segmenter from Python its key alone counts: the class may be renamed or wrapped.
     if segmenter is not None:

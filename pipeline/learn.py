@@ -85,7 +85,9 @@ class Learning:
         device = config.torch_device()
         # The CPU has nothing to spare while it trains; a GPU would wait for its crops.
         loaders = 0 if device == "cpu" else min(os.cpu_count() or 1, MOST_LOADERS)
-        self.trainer = Trainer(settings, self.training, device, config.precision, loaders)
+        # Faster steps are worth asking for, not worth other weights than before.
+        precision = "bfloat16" if config.precision == "bfloat16" else "float32"
+        self.trainer = Trainer(settings, self.training, device, precision, loaders)
         self.curve = Curve(self.folder, ACCURACY)
         if fresh:
             made = self.checkpoint_path, self.curve.csv_path, self.weights_path, self.start_path

@@ -21,7 +21,14 @@ from cellseg.pipeline.config import Config, keep_freed_memory
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model of the workflow, loaded where and when it is first used, once in a process."""
+    """A model of the workflow, loaded where and when it is first used, once in a process.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+    config : Config
+        As `cellseg.pipeline.inference.settled` returns it.
+    """
 
     settings: ModelSettings
     config: Config
@@ -72,4 +79,4 @@ def _loaded(model: NamedModel) -> Segmenter:
     device = model.config.on_worker().torch_device(worker.number())
     if device != "cpu":
         worker.of_device(f"{device} {torch.cuda.get_device_name(device)}")
-    return load_model(settings, device, model.config.precision)
+    return load_model(settings, device, model.config.precision, model.config.inference)

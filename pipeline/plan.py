@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg.models import MODELS, CellsegError, Segmenter
+from cellseg.models import CellsegError, Segmenter
 from cellseg.models.scale import nearest_zoom
 from cellseg.models.settings import DetectorSettings
 from cellseg.pipeline.assembled import fingerprints
@@ -18,6 +18,7 @@ from cellseg.pipeline.diameter import Diameter, Estimated, given_px
 from cellseg.pipeline.export import check_installed, check_known
 from cellseg.pipeline.gate_settings import check_columns
 from cellseg.pipeline.image import Image, fingerprint
+from cellseg.pipeline.inference import settled
 from cellseg.pipeline.inside import check_free
 from cellseg.pipeline.keys import digest
 from cellseg.pipeline.levels import level_for
@@ -201,13 +202,13 @@ def plan(
             '[output] export: "training" is of corrected cells, and a run has none at its end.'
             " Correct some, then use cellseg export RESULTS --to training."
         )
+    if segmenter is None:
+        config = settled(config, workflow.model)
     model, own = describe(workflow, config, segmenter)
     channels, trained_px = list(workflow.model.channels), model.get("trained_diameter_px")
     overlap = overlap_of(workflow, segmenter)
     identity = digest(own, workflow.normalise, workflow.tiling, channels, overlap)
     check_halo(workflow, model)
-    if segmenter is None and MODELS[workflow.model.name].neural and config.engine == "local":
-        config.torch_device()  # what jobs have, is not to be seen from here
     found = find([Path(entry) for entry in workflow.images], workflow.pattern)
     fields = found.fields
     scenes, unreadable, problems = [], [], []

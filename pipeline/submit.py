@@ -173,9 +173,21 @@ def submission(plan: Plan, config: Config, asked: Asked, config_path: Path | Non
     lines += ["--requeue", *cluster.directives, *asked.more]
     how = ["--engine", "local", "--workers", str(config.workers)]
     how += ["--device", "cuda" if gpus and config.device == "auto" else config.device]
+    how += _arithmetic(plan, config, gpus)
     how += ["--config", str(config_path.absolute())] if config_path is not None else []
     about = _About(folder, lines, max(cpus // config.workers, 1), cluster.prologue, how)
     return Submission(folder / "jobs", about.array(jobs), about.finish(), jobs)
+
+
+def _arithmetic(plan: Plan, config: Config, gpus: int) -> list[str]:
+    """Return options that have all jobs compute alike, whatever else each finds on its node."""
+    if not plan.neural:
+        return []
+    inference, precision = plan.model["inference"], plan.model["precision"]
+    if gpus:  # which the plan has not seen
+        inference = config.inference if config.inference != "auto" else "torch"
+        precision = config.precision if config.precision != "auto" else "float32"
+    return ["--inference", inference, "--precision", precision]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from cellseg.models.settings import DetectorSettings, ModelSettings
 from cellseg.models.weights import find_weights, read_card
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.files import replace_file
+from cellseg.pipeline.inference import settled
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.sampling import sample_boxes
@@ -158,7 +159,8 @@ def look(view: View, workflow: Workflow, config: Config | None = None) -> Look:
     plane = normalisation.apply(view.read(inputs, window))
     if not np.isfinite(plane).all():
         raise CellsegError("The view shows NaN or infinite pixels. Replace them in the image.")
-    model: Segmenter = NamedModel(_lenient(workflow.model), config or Config()).loaded()
+    lenient = _lenient(workflow.model)
+    model: Segmenter = NamedModel(lenient, settled(config or Config(), lenient)).loaded()
     model, diameter = _sized(model, workflow.model, plane)
     if isinstance(model, FitsImage):
         model = model.fit_image([normalisation.apply(part) for part in sample])
