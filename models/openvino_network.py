@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -135,8 +136,10 @@ class _Masks(nn.Module):
 def _deciding(network: MaskRCNN, precision: str) -> MaskRCNN:
     """Return a copy of a network whose masks are OpenVINO's and that lacks what comes before."""
     heads = network.roi_heads
-    left = {id(network.backbone): None, id(heads.mask_predictor): None}
-    copied = deepcopy(network, left)
+    left: dict[int, Any] = {id(network.backbone): None, id(heads.mask_predictor): None}
+    # The same weights: copied where tensors are for inference only, they would be such.
+    weights = chain(network.parameters(), network.buffers())
+    copied = deepcopy(network, left | {id(each): each for each in weights})
     if heads.mask_predictor is not None:
         copied.roi_heads.mask_predictor = _Masks(network, precision)
     return copied
