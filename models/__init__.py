@@ -98,6 +98,8 @@ class Model:
     """Whether it computes with torch, on the configured device."""
     openvino: bool = False
     """Whether OpenVINO can compute it; then its loader takes the inference, too."""
+    masks_apart: bool = False
+    """Whether its masks can be computed in coarser arithmetic than what decides on cells."""
     bytes_per_px: int = 2000
     """Peak memory for each pixel that a tile reads, measured on the CPU; for `--dry-run`."""
 
@@ -115,6 +117,7 @@ MODELS: dict[str, Model] = {
         "cellseg.models.detector:load",
         "Mask R-CNN built for cells; separates touching cells",
         openvino=True,
+        masks_apart=True,
     ),
     "center_mask": Model(
         CenterMaskSettings,
@@ -147,7 +150,8 @@ def load_model(
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     precision : str
-        ``float32`` or ``bfloat16``.
+        ``float32`` or ``bfloat16``; ``mixed``: masks alone in bfloat16, for the models that
+        `MODELS` says it of, and float32 for others.
     inference : str
         What computes the network: ``torch``, or on the CPU ``openvino``, for the models that
         `MODELS` says it of.

@@ -15,6 +15,7 @@ from torch import nn
 from cellseg.models import MODELS, Overlap
 from cellseg.models.calibrate import calibrated, raw_score
 from cellseg.models.errors import CellsegError
+from cellseg.models.folding import without_norms
 from cellseg.models.instances import Instances
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.networks import build, stride_of
@@ -83,7 +84,7 @@ class Detector:
         self.zoom = zoom
         self.device = device
         self.precision = precision
-        compute = Network(self.network, device, precision)
+        compute = Network(_in_use(self.network, device, precision), device, precision)
         if inference == "openvino":
             compute = Network(_by_openvino(self.network, precision), device, "float32")
         self._found = Alone(compute) if device == "cpu" else Owner(compute)
@@ -161,6 +162,14 @@ class Alone:
     def __call__(self, image: NDArray[np.float32]) -> Found:
         """Return what is found in an image (C, H, W)."""
         return self.compute([image])[0]
+
+
+def _in_use(network: nn.Module, device: str, precision: str) -> nn.Module:
+    """Return a network as torch computes it."""
+    module = without_norms(network).to(device).to(memory_format=torch.channels_last)
+    if isinstance(module, MaskRCNN):
+        module.roi_heads.masks_coarser = precision == "mixed"
+    return module
 
 
 def _by_openvino(network: nn.Module, precision: str) -> OpenVINONetwork:

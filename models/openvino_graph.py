@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cellseg.models.backbones import ResNetFPN, Stage5
+from cellseg.models.folding import folded
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_package import openvino
 from cellseg.models.regions import MASK_SAMPLES, STAGE_5_SAMPLES, Chunked
@@ -115,7 +116,7 @@ def _residual(x: Node, block: Any) -> Node:
 
 def _convolved(x: Node, layer: Any, norm: Any = None) -> Node:
     op = openvino().opset13
-    weight, bias = _folded(layer, norm)
+    weight, bias = folded(layer, norm)
     pads = list(layer.padding)
     y = op.convolution(x, _floats(weight), list(layer.stride), pads, pads, list(layer.dilation))
     return op.add(y, _floats(bias.reshape(1, -1, 1, 1)))
@@ -125,17 +126,6 @@ def _transposed(x: Node, layer: Any) -> Node:
     op = openvino().opset13
     y = op.convolution_backprop_data(x, _floats(layer.weight.detach()), list(layer.stride))
     return op.add(y, _floats(layer.bias.detach().reshape(1, -1, 1, 1)))
-
-
-def _folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a convolution with the normalisation after it, in float64."""
-    weight = layer.weight.detach().double()
-    bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-    if norm is None:
-        return weight, bias.double()
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = (bias.double() - norm.running_mean.double()) * scale + norm.bias.detach().double()
-    return weight * scale[:, None, None, None], bias
 
 
 def _side_by_side(one: Any, other: Any) -> nn.Conv2d:

@@ -32,6 +32,12 @@ PART = 16
 regions is computed in a way of its own."""
 TYPES = {"float32": "f32", "bfloat16": "bf16"}
 """OpenVINO's names of precisions."""
+PARTS = {
+    "float32": ("float32", "float32"),
+    "mixed": ("float32", "bfloat16"),
+    "bfloat16": ("bfloat16", "bfloat16"),
+}
+"""Arithmetic of the dense part and of the mask head."""
 LOADING = threading.Lock()
 
 
@@ -47,7 +53,7 @@ class OpenVINONetwork:
     network : MaskRCNN
         On the CPU, in evaluation mode; left as it is.
     precision : str
-        ``float32`` or ``bfloat16``, of the layers that OpenVINO computes.
+        Of the layers that OpenVINO computes; see `cellseg.models.load_model`.
 
     Raises
     ------
@@ -109,7 +115,7 @@ class _Replica:
             while len(self._requests) >= SHAPES_HELD:
                 self._requests.popitem(last=False)
             self.model.reshape(list(shape))
-            self._requests[shape] = compiled(self.model, self.precision)
+            self._requests[shape] = compiled(self.model, PARTS[self.precision][0])
         self._requests.move_to_end(shape)
         return self._requests[shape]
 
@@ -119,7 +125,7 @@ class _Masks(nn.Module):
 
     def __init__(self, network: MaskRCNN, precision: str) -> None:
         super().__init__()
-        self.request = compiled(mask_model(network, PART), precision)
+        self.request = compiled(mask_model(network, PART), PARTS[precision][1])
 
     def forward(self, regions: Tensor) -> Tensor:
         """Return logits (N, outputs, 2 S, 2 S) of regions (N, C, S, S)."""

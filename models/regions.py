@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -209,6 +210,8 @@ class Regions(RoIHeads):  # type: ignore[misc]
     """
 
     settings: NetworkSettings
+    masks_coarser: bool = False
+    """Whether masks are computed in bfloat16 while all that decides on cells is in float32."""
 
     def forward(
         self,
@@ -294,7 +297,10 @@ class Regions(RoIHeads):  # type: ignore[misc]
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> Tensor:
         cut_out = self._cut_out(self.mask_roi_pool, features, boxes, shapes)
-        logits = torch.cat([self.mask_predictor(part) for part in cut_out])
+        coarser = self.masks_coarser and not self.training
+        kind = boxes[0].device.type
+        with torch.autocast(kind, torch.bfloat16) if coarser else nullcontext():
+            logits = torch.cat([self.mask_predictor(some) for some in cut_out])
         return logits[: sum(map(len, boxes))].float()
 
     def _mask_loss(self, logits: Tensor, truth: Tensor, classes: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ inference_option = click.option(
     "--inference", help='What computes the network: "auto", "torch" or "openvino".'
 )
 precision_option = click.option(
-    "--precision", help='Arithmetic of the network: "auto", "float32" or "bfloat16".'
+    "--precision",
+    help='Arithmetic of the network: "auto", "float32", "mixed" or "bfloat16".',
 )
 device_option = click.option("--device", help='"auto", "cpu", "cuda" or "cuda:N".')

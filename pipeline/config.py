@@ -102,10 +102,11 @@ class Config(Frozen):
         description='What computes the network: "torch"; on CPUs, for mask_rcnn, "openvino", of'
         ' pip install "cellseg[cpu]"; "auto": that one for bfloat16, where it is installed.',
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "mixed", "bfloat16"] = Field(
         default="auto",
         description='Arithmetic of the network: "float32"; "bfloat16", faster where the hardware'
-        ' has it, and coarser; "auto": float32.',
+        ' has it, and coarser; "mixed", for mask_rcnn: masks alone in bfloat16, and so the same'
+        ' cells; "auto": "mixed" on CPUs that have bfloat16, else "float32".',
     )
     engine: (
         Literal["local", "slurm", "pbs", "lsf", "sge"]

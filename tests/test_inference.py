@@ -22,7 +22,6 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd i8mm bf16\n"
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool, openvino: bool) -> None:
-    monkeypatch.setattr(inference, "AUTO_TAKES_BFLOAT16", True)
     monkeypatch.setattr(inference, "has_bfloat16", lambda _: bfloat16)
     monkeypatch.setattr(inference, "has_openvino", lambda: openvino)
 
@@ -42,10 +41,9 @@ def test_what_linux_says_of_the_cpu_tells_whether_it_has_bfloat16(
 @pytest.mark.parametrize(
     ("model", "bfloat16", "openvino", "expected"),
     [
-        (MASK_RCNN, True, True, ("openvino", "bfloat16")),
+        (MASK_RCNN, True, True, ("torch", "mixed")),
         (MASK_RCNN, False, True, ("torch", "float32")),
-        (MASK_RCNN, True, False, ("torch", "bfloat16")),
-        (CENTER_MASK, True, True, ("torch", "bfloat16")),
+        (CENTER_MASK, True, True, ("torch", "float32")),
         (ThresholdSettings(), True, True, ("auto", "auto")),
     ],
 )
@@ -65,10 +63,10 @@ def test_auto_is_what_the_machine_has_for_the_model(
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (Config(engine="slurm"), ("openvino", "bfloat16")),
+        (Config(engine="slurm"), ("torch", "mixed")),
         (Config(engine="slurm", cluster=Cluster(gpus=1)), ("torch", "float32")),
         (Config(engine="tcp://head:8786"), ("torch", "float32")),
-        (Config(engine="tcp://head:8786", device="cpu"), ("openvino", "bfloat16")),
+        (Config(engine="tcp://head:8786", device="cpu"), ("torch", "mixed")),
         (Config(device="cpu", inference="torch", precision="float32"), ("torch", "float32")),
     ],
 )
@@ -80,14 +78,15 @@ def test_of_workers_elsewhere_only_what_all_can_is_taken(
     assert (chosen.inference, chosen.precision) == expected
 
 
-def test_as_long_as_bfloat16_finds_other_cells_auto_is_float32(
+def test_bfloat16_is_taken_where_it_is_asked_for_and_then_by_openvino(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, bfloat16=True, openvino=True)
-    monkeypatch.setattr(inference, "AUTO_TAKES_BFLOAT16", False)
-    assert settled(Config(device="cpu"), MASK_RCNN).precision == "float32"
     asked = Config(device="cpu", precision="bfloat16")
-    assert settled(asked, MASK_RCNN).precision == "bfloat16"
+    chosen = settled(asked, MASK_RCNN)
+    assert (chosen.inference, chosen.precision) == ("openvino", "bfloat16")
+    machine(monkeypatch, bfloat16=True, openvino=False)
+    assert settled(asked, MASK_RCNN).inference == "torch"
 
 
 def test_what_is_asked_for_and_cannot_be_is_refused_in_one_line(
