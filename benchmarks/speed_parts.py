@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.floor import Work, count
 from benchmarks.speed_runs import Configuration
 from benchmarks.speed_scenes import Input
 from cellseg.models.detector import Detector
-from cellseg.models.owner import Network
+from cellseg.models.owner import Found, Network
 from cellseg.models.timing import recorded
 from cellseg.pipeline import read_workflow
 from cellseg.pipeline.execute import Outcome, started
@@ -99,11 +100,13 @@ class Sample:
 
     def network(self, repeats: int) -> Timed:
         """Time the network alone."""
-        return self._time(self._compute(self.detector.network), self.images, repeats)
+        return self._time(self._compute(self.detector.compute), self.images, repeats)
 
     def dense(self, repeats: int) -> Timed:
         """Time what of the network works on every pixel."""
-        return self._time(self._compute(Dense(self.detector.network)), self.images, repeats)
+        used = self.detector.compute
+        dense = Network(Dense(used.module), used.device, used.precision)
+        return self._time(self._compute(dense), self.images, repeats)
 
     def work(self) -> Work:
         """Count what the network does."""
@@ -114,9 +117,7 @@ class Sample:
             total.rows += each.rows
         return total
 
-    def _compute(self, module: nn.Module) -> Callable[[Tensor], object]:
-        network = Network(module, self.detector.device, self.detector.precision)
-
+    def _compute(self, network: Network) -> Callable[[Tensor], object]:
         def compute(image: Tensor) -> object:
             self.model.loaded()  # which has torch compute in this thread with its share of cores
             return network([np.asarray(image[0])])
@@ -141,14 +142,13 @@ class Sample:
         return outcomes
 
 
-class Dense(nn.Module):
-    """Backbone, pyramid and proposal head of a Mask R-CNN."""
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Backbone, pyramid and proposal head of a Mask R-CNN, whatever computes it."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network: Any = network
+    network: Any
 
-    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def __call__(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Compute them, and find nothing."""
         self.network.dense(images)
         if images.is_cuda:
@@ -176,7 +176,7 @@ def sample(given: Input, configuration: Configuration, tiles: int, folder: Path)
     model = planned.scenes[0].segmenter
     assert isinstance(model, NamedModel)
     chosen, cells, images = [], 0, list[Tensor]()
-    with _seen(Sample((), 0, (), model).detector.network, images):
+    with _seen(Sample((), 0, (), model).detector, images):
         for job, unit in _spread_out(planned, tiles):
             before = len(images)
             found = segment(job, unit)
@@ -202,12 +202,16 @@ def _spread_out(planned: Plan, tiles: int) -> Iterator[tuple[Job, int]]:
 
 
 @contextmanager
-def _seen(network: nn.Module, images: list[Tensor]) -> Iterator[None]:
-    """Note in `images` what a network is asked for."""
-    handle = network.register_forward_pre_hook(
-        lambda _, given: images.append(given[0].detach().float().cpu())
-    )
+def _seen(detector: Detector, images: list[Tensor]) -> Iterator[None]:
+    """Note in `images` what a detector's network is asked for."""
+    asked = detector.ask
+
+    def note(image: NDArray[np.float32]) -> Found:
+        images.append(torch.from_numpy(image)[None])
+        return asked(image)
+
+    detector.ask = note
     try:
         yield
     finally:
-        handle.remove()
+        detector.ask = asked

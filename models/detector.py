@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +52,13 @@ class Detector:
         Magnification at which the network sees a plane, of `cellseg.models.scale.zoom_for`.
     device, precision, inference : str
         See `cellseg.models.load_model`.
+
+    Attributes
+    ----------
+    compute : Network
+        The network as it is computed: its normalisations folded, or by another engine.
+    ask : callable
+        From one image (C, H, W) to what `compute` finds in it, alone or in a batch.
     """
 
     def __init__(
@@ -84,10 +91,13 @@ class Detector:
         self.zoom = zoom
         self.device = device
         self.precision = precision
-        compute = Network(_in_use(self.network, device, precision), device, precision)
         if inference == "openvino":
-            compute = Network(_by_openvino(self.network, precision), device, "float32")
-        self._found = Alone(compute) if device == "cpu" else Owner(compute)
+            self.compute = Network(_by_openvino(self.network, precision), device, "float32")
+        else:
+            self.compute = Network(_in_use(self.network, device, precision), device, precision)
+        self.ask: Callable[[NDArray[np.float32]], Found] = (
+            Alone(self.compute) if device == "cpu" else Owner(self.compute)
+        )
 
     def segment(self, planes: Sequence[NDArray[np.float32]]) -> list[Instances]:
         """Return the objects of each plane (C, H, W), best first.
@@ -132,7 +142,7 @@ class Detector:
         ]
         padded = np.pad(seen, [(0, 0), *pads])
         with part("network"):
-            found = self._found(padded)
+            found = self.ask(padded)
         with part("paste"):
             return self._pasted(found, np.tile(before, 2), (height, width))
 

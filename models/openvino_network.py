@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -68,13 +70,24 @@ class OpenVINONetwork:
 
     def __call__(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Return the detections in one image (1, C, H, W)."""
+        with self._replica() as replica:
+            return replica(images)
+
+    def dense(self, images: Tensor) -> Dense:
+        """Return what `MaskRCNN.dense` does of one image, until the next call."""
+        with self._replica() as replica:
+            return replica.dense(images)
+
+    @contextmanager
+    def _replica(self) -> Iterator[_Replica]:
+        """Give a replica that nobody else computes with."""
         try:
             replica = self._free.pop()
         except IndexError:
             with torch.inference_mode(False):  # its tensors are for later, too
                 replica = _Replica(self.network, self.precision)
         try:
-            return replica(images)
+            yield replica
         finally:
             self._free.append(replica)
 

@@ -67,7 +67,7 @@ def test_a_layer_takes_as_long_as_the_ceiling_that_it_meets_first() -> None:
     assert limits.seconds(work, "float32", 1) == pytest.approx(8 + 4)
     assert limits.seconds(work, "float32", 2) == pytest.approx(4 + 2)
     assert limits.seconds(work, "bfloat16", 1, "backbone") == pytest.approx(2)
-    assert limits.precision("auto") == "bfloat16"
+    assert limits.precision("mixed") == limits.precision("auto") == "float32"
     assert limits.precision("float32") == "float32"
 
 
