@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from cellseg.models.dataset import Sample
 from cellseg.models.detector import Detector
 from cellseg.models.layers import from_layers
 from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.owner import Found
 from cellseg.pipeline.score import Score, match, pool
 
 IOUS = (0.5, 0.75, 0.9)
@@ -25,19 +25,18 @@ SCORES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Score thresholds to choose from: after a short training a score of 0.5 means little yet."""
 
 
-class Remembering(nn.Module):
-    """A network that gives its last answer again for the same image, without computing it."""
+@dataclass(eq=False)
+class Remembering:
+    """Asks a network, and gives its last answer again for the same image."""
 
-    def __init__(self, network: MaskRCNN) -> None:
-        super().__init__()
-        self.network = network
-        self.image: Tensor | None = None
-        self.found: list[dict[str, Tensor]] = []
+    ask: Callable[[NDArray[np.float32]], Found]
+    image: NDArray[np.float32] | None = None
+    found: Found | None = None
 
-    def forward(self, image: Tensor) -> list[dict[str, Tensor]]:
-        """Return detections as `MaskRCNN` does."""
-        if self.image is None or not torch.equal(self.image, image):
-            self.image, self.found = image, self.network(image)
+    def __call__(self, image: NDArray[np.float32]) -> Found:
+        """Return what the network finds in an image (C, H, W)."""
+        if self.found is None or self.image is None or not np.array_equal(self.image, image):
+            self.image, self.found = image, self.ask(image)
         return self.found
 
 
@@ -65,10 +64,11 @@ def measure(network: MaskRCNN, samples: Sequence[Sample], device: str) -> Measur
     paper's box AP, so that they compare with and without a mask branch; the
     true ones are tight around the cells.
     """
-    once = Remembering(network)
-    network.set_least_score(SCORES[0])
     stride = network.backbone.stride
-    detectors = {score: Detector(once, stride, score=score, device=device) for score in SCORES}
+    detectors = {score: Detector(network, stride, score=score, device=device) for score in SCORES}
+    once = Remembering(detectors[SCORES[0]].ask)
+    for detector in detectors.values():
+        detector.ask = once
     masks: dict[float, list[list[Score]]] = {score: [] for score in SCORES}
     boxes: dict[float, list[list[Score]]] = {score: [] for score in SCORES}
     seconds = 0.0
@@ -77,13 +77,14 @@ def measure(network: MaskRCNN, samples: Sequence[Sample], device: str) -> Measur
         detectors[SCORES[0]].segment([sample.image])
         seconds += time.perf_counter() - start
         true = from_layers(sample.labels).boxes[:, [1, 0, 3, 2]] - 0.5
-        (found,) = once.found
+        found = once.found
+        assert found is not None
         for score, detector in detectors.items():
             (instances,) = detector.segment([sample.image])
             (truth,) = sample.labels
             height, width = truth.shape
             masks[score].append(match(instances.to_labels((height, width)), truth, IOUS))
-            kept = found["boxes"][found["scores"] >= score].cpu().numpy()
+            kept = found.boxes[found.scores >= score]
             boxes[score].append(match_boxes(kept, true))
     return Measured(
         {score: pool(each) for score, each in masks.items()},

@@ -73,7 +73,12 @@ def test_a_named_file_is_read_in_place_of_the_one_here(here: Path) -> None:
         ("[cluster]\ncore = 1", {}, {}, ["[cluster] core is not a key", "Did you mean cores?"]),
         ('[cluster]\nwalltime = "2h"', {}, {}, ["[cluster] walltime", 'text like "02:00:00"']),
         ("", {"WORKERS": "many"}, {}, ['CELLSEG_WORKERS: workers = "many" is not a whole']),
-        ("", {"PRECISION": "float16"}, {}, ["CELLSEG_PRECISION", '"float32" or "bfloat16"']),
+        (
+            "",
+            {"PRECISION": "float16"},
+            {},
+            ["CELLSEG_PRECISION", 'or "mixed" or "bfloat16"'],
+        ),
         ("", {}, {"threads": 0}, ["--threads: threads = 0 is not a whole number of at least 1"]),
     ],
 )

@@ -187,12 +187,13 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
 
 def test_shipped_weights_are_small_and_say_what_they_are() -> None:
     # Half of what `nuclei_overlap` is measured on are composed images, in which cells hide cells.
-    least = {"nuclei": 0.80, "nuclei_overlap": 0.65}
+    least = {"nuclei": 0.86, "nuclei_large": 0.86, "nuclei_overlap": 0.65}
     assert set(least) == set(shipped())
     for name, path in shipped().items():
         assert path.stat().st_size <= 16e6
         described = read_card(path)
-        assert described.name == name
+        # The large one was called `nuclei`, and its file is as it was.
+        assert described.name == name.removesuffix("_large")
         assert described.accuracy["ap_0.5"] >= least[name]
         assert described.data_licence == "CC0"
 

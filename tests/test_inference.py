@@ -113,8 +113,8 @@ def test_tiles_of_one_kind_of_arithmetic_are_never_completed_by_another(
         plan(workflow, Config.model_validate({"device": "cpu"} | each)).scenes[0].key
         for each in (
             {},
-            {"inference": "openvino", "precision": "bfloat16"},
-            {"inference": "torch"},
+            {"inference": "torch", "precision": "mixed"},
+            {"inference": "openvino"},
             {"precision": "float32"},
         )
     ]

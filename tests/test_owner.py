@@ -123,7 +123,7 @@ def test_a_detector_finds_the_same_through_an_owner() -> None:
     rng = np.random.default_rng(0)
     planes = [rng.random((1, 64, 64), np.float32) for _ in range(6)]
     alone = detector.segment(planes)
-    compute = Network(network, "cpu", "float32")
+    compute = detector.compute
     detector.ask = Owner(lambda images: [compute([each])[0] for each in images], 4 * 64 * 64)
     with ThreadPoolExecutor(4) as threads:
         together = [
