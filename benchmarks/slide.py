@@ -42,7 +42,7 @@ def measure(image: Path, model: str, workers: int, folder: Path) -> dict[str, An
     workflow = folder / f"{model}.toml"
     workflow.write_text(f'images = "{image}"\n[model]\nname = "{model}"\n', encoding="utf-8")
     output = folder / model
-    command = [sys.executable, "-c", "from cellseg.pipeline.cli import main; main()"]
+    command = [sys.executable, "-c", "from cellseg.pipeline.cli import command; command()"]
     command += ["run", str(workflow), "-o", str(output), "--device", "cpu"]
     command += ["--workers", str(workers)]
     peaks: dict[int, int] = {}

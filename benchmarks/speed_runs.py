@@ -23,7 +23,7 @@ from cellseg.pipeline import Config
 from cellseg.pipeline.profile import read_summary
 from cellseg.pipeline.settings import parse_value
 
-COMMAND = "from cellseg.pipeline.cli import main; main()"
+COMMAND = "from cellseg.pipeline.cli import command; command()"
 START = ("start Python", "plan", "start workers", "look")
 """Stages before the first tile; there is nothing of them in a rate."""
 

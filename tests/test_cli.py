@@ -52,6 +52,26 @@ def test_help_is_there_at_once_and_names_every_command() -> None:
         assert cellseg(command, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize(("weights", "code"), [("nuclei", 0), ("no_such", 2)])
+def test_a_program_that_ends_at_once_has_said_all_and_how_it_went(
+    folder: Path, weights: str, code: int
+) -> None:
+    """With torch in memory nothing is tidied up behind the last line; nothing of it may be lost."""
+    script = "import torch; from cellseg.pipeline.cli import command; command()"
+    text = f'images = "images/f0.tif"\noutput = "out"\n[model]\nweights = "{weights}"\n'
+    (folder / "w.toml").write_text(text + 'name = "mask_rcnn"\n')
+    words = ["run", "w.toml"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=folder
+    )
+    assert ended.returncode == code, ended.stderr
+    if code:
+        assert ended.stderr.startswith("cellseg: ")
+        assert ended.stderr.endswith("\n")
+    else:
+        assert "report    out" in ended.stdout.splitlines()[-1]
+
+
 def test_run_writes_what_its_summary_says(folder: Path) -> None:
     result = cellseg("run", "w.toml", "--set", "output.csv=true")
     assert result.exit_code == 0, result.output
