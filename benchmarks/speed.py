@@ -164,7 +164,9 @@ def ceilings_text(limits: Ceilings) -> str:
         for name, rates in found["gigaops_s"].items()
     )
     copies = ", ".join(f"{rate:.1f} ({n})" for n, rate in found["gigabytes_s"].items())
-    return f"Matrix product, Gop/s (threads): {peaks}\nMemory copy, GB/s (threads): {copies}"
+    return (
+        f"Product or convolution, Gop/s (threads): {peaks}\nMemory copy, GB/s (threads): {copies}"
+    )
 
 
 def agreements(arguments: argparse.Namespace, chosen: Sequence[Configuration]) -> dict[str, Any]:
