@@ -118,6 +118,7 @@ MODELS: dict[str, Model] = {
         "Mask R-CNN built for cells; separates touching cells",
         openvino=True,
         masks_apart=True,
+        bytes_per_px=1000,
     ),
     "center_mask": Model(
         CenterMaskSettings,

@@ -20,7 +20,7 @@ TILES_ON_GPU = 4
 """Tiles that a worker has in hand where a GPU computes: about a batch."""
 TILES_ON_CPU = 4
 """The most tiles that it has in hand, unless told, where the CPU's cores compute."""
-BYTES_A_TILE = 4e9
+BYTES_A_TILE = 2e9
 """Of the machine's memory, for each of these: room for the largest tile as it comes, 1152 px."""
 CONTAINER = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says how much memory a container has."""

@@ -75,11 +75,13 @@ def estimate(plan: Plan, config: Config) -> Estimate:
         largest = max(largest, max(areas, default=0) * (bytes_a_px * scale + IMAGE_BYTES))
         cores = (grid.core(i).shape for i in one.looked_at)
         total += one.planes * sum(height * width for height, width in cores)
+    # The window was looked at alone; on a CPU each tile in hand has cores of its own.
+    on_cores = plan.neural and not config.cluster.gpus and config.torch_device() == "cpu"
     return Estimate(
         images=len(plan.scenes),
         megapixels=total / 1e6,
         tiles=plan.tiles,
-        seconds=each_px * seen / config.workers,
+        seconds=each_px * seen / (config.workers * (at_once if on_cores else 1)),
         bytes_a_worker=BASE_BYTES + at_once * largest,
         workers=config.workers,
         undecided=plan.undecided,

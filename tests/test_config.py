@@ -200,7 +200,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float = 64) 
         (8, 64, None, {}, (4, 2)),
         (8, 64, 1, {}, (1, 8)),
         (8, 64, 3, {}, (3, 2)),
-        (8, 8, None, {}, (2, 4)),
+        (8, 4, None, {}, (2, 4)),
         (8, 2, None, {}, (1, 8)),
         (8, 64, None, {"workers": 2}, (4, 1)),
         (8, 64, 4, {"workers": 2}, (2, 2)),
