@@ -49,7 +49,7 @@ def stored(found: Instances) -> list[bytes]:
     return [array.tobytes() for array in found.to_arrays().values()]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "mixed", "bfloat16"])
 @pytest.mark.parametrize("shape", [(60, 70), (130, 90), (233, 271)])
 def test_the_shipped_network_finds_the_same_bytes_on_any_number_of_threads(
     shape: tuple[int, int], precision: str
