@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
@@ -65,7 +66,7 @@ class Network:
     module: Callable[[torch.Tensor], list[dict[str, Any]]]
     device: str
     precision: str
-    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    _free: list[nn.Module] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(self, images: Sequence[Seen]) -> list[Found]:
         """Return what is found in images (C, H, W) of one shape."""
@@ -79,25 +80,32 @@ class Network:
             torch.autocast(
                 self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16"
             ),
+            self._replica() as module,
         ):
-            found = self._of_this_thread()(batch.contiguous(memory_format=torch.channels_last))
+            found = module(batch.contiguous(memory_format=torch.channels_last))
             return [_on_host(each) for each in found]
 
-    def _of_this_thread(self) -> Callable[[torch.Tensor], list[dict[str, Any]]]:
-        """Return the network as this thread has it: the same weights, all else its own.
+    @contextmanager
+    def _replica(self) -> Iterator[Callable[[torch.Tensor], list[dict[str, Any]]]]:
+        """Give the network, or the same weights with all else their own, to one thread at a time.
 
         torchvision's detectors note things in themselves as they go, and tiles of
-        several sizes may be at work in several threads.
+        several sizes may be at work in several threads. Not kept with the threads: what torch
+        has in one that Qt ends would be freed where no Python can run.
         """
-        alone = self.device != "cpu" or threading.current_thread() is threading.main_thread()
         # What is no module of torch looks after its threads itself.
-        if alone or not isinstance(self.module, nn.Module):
-            return self.module
-        if not hasattr(self._own, "module"):
+        if self.device != "cpu" or not isinstance(self.module, nn.Module):
+            yield self.module
+            return
+        try:
+            own = self._free.pop()
+        except IndexError:
             weights = chain(self.module.parameters(), self.module.buffers())
-            self._own.module = deepcopy(self.module, {id(each): each for each in weights})
-        own: nn.Module = self._own.module
-        return own
+            own = deepcopy(self.module, {id(each): each for each in weights})
+        try:
+            yield own
+        finally:
+            self._free.append(own)
 
 
 def _on_host(found: dict[str, Any]) -> Found:
