@@ -129,7 +129,7 @@ def test_thresholds_of_a_thousand_cells_move_in_well_under_a_tenth_of_a_second()
 
 
 def test_every_model_has_the_weights_that_fit_it() -> None:
-    assert shipped_weights("mask_rcnn") == ["nuclei"]
+    assert shipped_weights("mask_rcnn") == ["nuclei", "nuclei_large"]
     assert shipped_weights("center_mask") == ["nuclei_overlap"]
     assert shipped_weights("threshold") == []
     assert set(MODELS) >= {"mask_rcnn", "center_mask", "threshold"}
