@@ -24,8 +24,8 @@ def network() -> MaskRCNN:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, std=0.2)
-            nn.init.normal_(layer.running_mean, std=0.2)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.normal_(layer.get_buffer("running_mean"), std=0.2)
+            nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 2)
     return made.eval()
 
 
