@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,3 +35,15 @@ precision_option = click.option(
     help='Arithmetic of the network: "auto", "float32", "mixed" or "bfloat16".',
 )
 device_option = click.option("--device", help='"auto", "cpu", "cuda" or "cuda:N".')
+
+
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all options that say how this machine computes, keys of `Config`."""
+    options = (
+        workers_option,
+        engine_option,
+        device_option,
+        inference_option,
+        precision_option,
+    )
+    return reduce(lambda made, option: option(made), reversed(options), command)

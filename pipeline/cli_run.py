@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,8 @@ from cellseg.models.timing import recorded
 from cellseg.pipeline.cli_options import (
     config_option,
     device_option,
-    engine_option,
-    inference_option,
-    precision_option,
+    machine_options,
     settings_option,
-    workers_option,
 )
 from cellseg.pipeline.cli_said import (
     follow,
@@ -54,15 +51,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print what took how long, and write profile.txt and a trace, profile.json.",
 )
-@workers_option
-@engine_option
-@device_option
-@inference_option
-@precision_option
+@machine_options
 @config_option
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     workflow: Path,
     images: tuple[str, ...],
     output: str | None,
@@ -72,12 +66,8 @@ def run(
     fresh: bool,
     shard: str | None,
     profile: bool,
-    workers: int | None,
-    engine: str | None,
-    device: str | None,
-    inference: str | None,
-    precision: str | None,
     config_path: Path | None,
+    **machine: Any,
 ) -> None:
     """Run WORKFLOW, a TOML file, on its images or on each INPUT (file, folder or glob).
 
@@ -102,14 +92,7 @@ def run(
     if part is not None and profile:
         raise CellsegError("--profile with --shard: a profile is of a run alone. Leave one out.")
     settings = read_workflow(workflow, overrides, images, output)
-    config = read_config(
-        config_path,
-        workers=workers,
-        engine=engine,
-        device=device,
-        inference=inference,
-        precision=precision,
-    )
+    config = read_config(config_path, **machine)
     with recorded(profile):
         with timing.part("plan"):
             from cellseg.pipeline.plan import plan
@@ -156,24 +139,17 @@ def _run_shard(planned: Plan, config: Config, part: Part) -> None:
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--wait", is_flag=True, help="Wait for the shards that are at work to end.")
-@workers_option
-@engine_option
-@device_option
-@inference_option
-@precision_option
+@machine_options
 @config_option
 @click.pass_context
 def finish(
     ctx: click.Context,
+    /,
     results: Path,
     *,
     wait: bool,
-    workers: int | None,
-    engine: str | None,
-    device: str | None,
-    inference: str | None,
-    precision: str | None,
     config_path: Path | None,
+    **machine: Any,
 ) -> None:
     """Finish RESULTS, on which shards have worked: what they left undone, tables and report.
 
@@ -191,14 +167,7 @@ def finish(
             " Give the output folder of `cellseg run --shard`."
         )
     settings = read_workflow(results / "workflow.toml", output=results)
-    config = read_config(
-        config_path,
-        workers=workers,
-        engine=engine,
-        device=device,
-        inference=inference,
-        precision=precision,
-    )
+    config = read_config(config_path, **machine)
     from cellseg.pipeline.claims import have_died
     from cellseg.pipeline.lock import claim
     from cellseg.pipeline.plan import plan
