@@ -14,17 +14,16 @@ from torch import nn
 
 from cellseg.models import MODELS, Overlap
 from cellseg.models.calibrate import calibrated, raw_score
-from cellseg.models.errors import CellsegError
 from cellseg.models.folding import without_norms
 from cellseg.models.instances import Instances
 from cellseg.models.mask_rcnn import MaskRCNN
-from cellseg.models.networks import build, stride_of
+from cellseg.models.networks import load_network, stride_of
 from cellseg.models.owner import Found, Network, Owner
 from cellseg.models.proposals import Proposals
 from cellseg.models.scale import magnify, zoom_for
 from cellseg.models.settings import DetectorSettings
 from cellseg.models.timing import part
-from cellseg.models.weights import check_fit, find_weights, load_tensors, read_card
+from cellseg.models.weights import check_fit, find_weights, read_card
 
 if TYPE_CHECKING:
     from cellseg.models.openvino_network import OpenVINONetwork
@@ -203,14 +202,7 @@ def load(
     path = find_weights(settings.weights)
     card = read_card(path)
     check_fit(settings, card, path)
-    network = build(card.network)
-    try:
-        network.load_state_dict(load_tensors(path), assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CellsegError(
-            f"{path}: its tensors do not fit its own description ({reason}). Train it again."
-        ) from error
+    network = load_network(path)
     return Detector(
         network,
         stride_of(network),

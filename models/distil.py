@@ -10,8 +10,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.mask_rcnn import MaskRCNN
-from cellseg.models.networks import build
-from cellseg.models.weights import find_weights, load_tensors, read_card
+from cellseg.models.networks import load_network
+from cellseg.models.weights import find_weights
 
 BEND = 1 / 9
 """Error of a box's correction from which its loss grows straight, as in torchvision's."""
@@ -68,8 +68,7 @@ class Teacher:
         """
         with torch.no_grad():
             levels = self.network.backbone(images)
-        found = {"taught_objectness": images.new_zeros(()), "taught_box": images.new_zeros(())}
-        found |= self._anchors(levels) | self._regions(levels)
+        found = self._anchors(levels) | self._regions(levels)
         if "masks" in self._seen:
             found |= self._masks(levels)
         self._seen.clear()
@@ -130,16 +129,11 @@ def load_teacher(weights: str, network: nn.Module, device: str) -> Teacher:
     CellsegError
         If there is no such file, or one of the two is no Mask R-CNN.
     """
-    path = find_weights(weights)
-    teacher = build(read_card(path).network)
-    teacher.load_state_dict(load_tensors(path))
-    for each in (teacher, network):
-        if not isinstance(each, MaskRCNN):
-            raise CellsegError(
-                f'teacher = "{weights}": only a mask_rcnn can teach another one. Leave it out.'
-            )
-    assert isinstance(network, MaskRCNN)  # noqa: S101 - as was just seen
-    assert isinstance(teacher, MaskRCNN)  # noqa: S101
+    teacher = load_network(find_weights(weights))
+    if not (isinstance(network, MaskRCNN) and isinstance(teacher, MaskRCNN)):
+        raise CellsegError(
+            f'teacher = "{weights}": only a mask_rcnn can teach another one. Leave it out.'
+        )
     return Teacher(network, teacher.to(device).to(memory_format=torch.channels_last))
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -23,6 +21,7 @@ from cellseg.models.errors import DeviceError
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_graph import dense_model, mask_model
 from cellseg.models.openvino_package import openvino
+from cellseg.models.owner import lent
 from cellseg.models.region_proposals import Dense
 from cellseg.models.timing import part
 
@@ -70,26 +69,17 @@ class OpenVINONetwork:
 
     def __call__(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Return the detections in one image (1, C, H, W)."""
-        with self._replica() as replica:
+        with lent(self._free, self._another) as replica:
             return replica(images)
 
     def dense(self, images: Tensor) -> Dense:
         """Return what `MaskRCNN.dense` does of one image, until the next call."""
-        with self._replica() as replica:
+        with lent(self._free, self._another) as replica:
             return replica.dense(images)
 
-    @contextmanager
-    def _replica(self) -> Iterator[_Replica]:
-        """Give a replica that nobody else computes with."""
-        try:
-            replica = self._free.pop()
-        except IndexError:
-            with torch.inference_mode(False):  # its tensors are for later, too
-                replica = _Replica(self.network, self.precision)
-        try:
-            yield replica
-        finally:
-            self._free.append(replica)
+    def _another(self) -> _Replica:
+        with torch.inference_mode(False):  # its tensors are for later, too
+            return _Replica(self.network, self.precision)
 
 
 class _Replica:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ BATCH_PX = 2**23
 """Pixels of a batch to begin with: six tiles of 1152 px, of which four are taken."""
 
 Seen = NDArray[np.float32]
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +94,27 @@ class Network:
         several sizes may be at work in several threads. Not kept with the threads: what torch
         has in one that Qt ends would be freed where no Python can run.
         """
+        module = self.module
         # What is no module of torch looks after its threads itself.
-        if self.device != "cpu" or not isinstance(self.module, nn.Module):
-            yield self.module
+        if self.device != "cpu" or not isinstance(module, nn.Module):
+            yield module
             return
-        try:
-            own = self._free.pop()
-        except IndexError:
-            weights = chain(self.module.parameters(), self.module.buffers())
-            own = deepcopy(self.module, {id(each): each for each in weights})
-        try:
+        weights = {id(each): each for each in chain(module.parameters(), module.buffers())}
+        with lent(self._free, lambda: deepcopy(module, weights)) as own:
             yield own
-        finally:
-            self._free.append(own)
+
+
+@contextmanager
+def lent(free: list[Thing], make: Callable[[], Thing]) -> Iterator[Thing]:
+    """Give one of the things that nobody uses, or a new one; it is free again afterwards."""
+    try:
+        own = free.pop()
+    except IndexError:
+        own = make()
+    try:
+        yield own
+    finally:
+        free.append(own)
 
 
 def _on_host(found: dict[str, Any]) -> Found:
