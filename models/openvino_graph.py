@@ -19,7 +19,7 @@ from cellseg.models.backbones import ResNetFPN, Stage5
 from cellseg.models.folding import folded
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.openvino_package import openvino
-from cellseg.models.regions import MASK_SAMPLES, STAGE_5_SAMPLES, Chunked
+from cellseg.models.regions import MASK_SAMPLES, STAGE_5_SAMPLES, Held
 
 Node = Any
 """A value in a graph of OpenVINO."""
@@ -177,7 +177,7 @@ LAYERS: dict[type[nn.Module], Callable[[Node, Any], Node]] = {
     nn.ReLU: lambda x, _: openvino().opset13.relu(x),
     BasicBlock: _residual,
     Bottleneck: _residual,
-    Chunked: lambda x, layer: _through(x, [layer.head]),
+    Held: lambda x, layer: _through(x, [layer.head]),
     Stage5: lambda x, layer: _through(x, layer.layers),
 }
 """What networks are made of, and what adds it to a graph; containers go layer by layer."""

@@ -140,13 +140,8 @@ class BoxHead(TwoMLPHead):  # type: ignore[misc]
         return self._turned[2]
 
 
-class Chunked(nn.Module):
-    """A head that in evaluation works through `CHUNK` regions at a time.
-
-    Thousands of cells in a tile must not cost gigabytes.
-    """
-
-    CHUNK = 256
+class Held(nn.Module):
+    """A head under the name ``head``, as weights files have its tensors."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -154,9 +149,8 @@ class Chunked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the head returns."""
-        if x.is_cuda or self.training:
-            return torch.cat([self.head(part) for part in in_parts(x, self.training)])[: len(x)]
-        return torch.cat([self.head(part) for part in torch.split(x, self.CHUNK) or [x]])
+        found: Tensor = self.head(x)
+        return found
 
 
 class C4BoxHead(nn.Module):
@@ -241,8 +235,8 @@ class Regions(RoIHeads):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """Return class logits and box corrections of all regions, float32 at any precision."""
         parts = [
-            self.box_predictor(self.box_head(part))
-            for part in self._cut_out(self.box_roi_pool, features, boxes, shapes)
+            self.box_predictor(self.box_head(some))
+            for some in self._cut_out(self.box_roi_pool, features, boxes, shapes)
         ]
         logits, regression = (torch.cat(each) for each in zip(*parts, strict=True))
         count = sum(map(len, boxes))
@@ -257,7 +251,8 @@ class Regions(RoIHeads):  # type: ignore[misc]
     ) -> Iterator[Tensor]:
         """Yield what is cut out of the regions of all images, as much as a head takes at a time.
 
-        In use on a CPU that is so little that it stays in the processor's cache.
+        In use on a CPU that is so little that it stays in the processor's cache: thousands of
+        cells in a tile must not cost gigabytes.
         """
         if self.training or boxes[0].is_cuda:
             yield from in_parts(pool(features, boxes, shapes), self.training)
@@ -342,7 +337,7 @@ def box_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, in
     """Return the box head over regions of `in_channels`, and its width."""
     if settings.form == "c4":
         head = C4BoxHead(settings.backbone, settings.width)
-        return Chunked(head), head.out_channels
+        return Held(head), head.out_channels
     features = settings.box_features
     return BoxHead(in_channels * settings.box_samples**2, features), features
 
@@ -357,6 +352,6 @@ def mask_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, i
     if settings.form == "c4":
         stage = Stage5(settings.backbone, settings.width)
         layers = mask_layers(stage.out_channels, settings.mask_channels, 0, outputs)
-        return Chunked(nn.Sequential(stage, layers)), STAGE_5_SAMPLES
+        return Held(nn.Sequential(stage, layers)), STAGE_5_SAMPLES
     layers = mask_layers(in_channels, settings.mask_channels, settings.mask_convolutions, outputs)
-    return Chunked(layers), MASK_SAMPLES
+    return Held(layers), MASK_SAMPLES
