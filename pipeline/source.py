@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class Stored:
 
     source: PixelSource
     block: Shape
+    ndim: ClassVar[int] = 5
 
     @property
     def chunks(self) -> Shape:
@@ -97,26 +98,8 @@ class Stored:
         import dask.array as da
 
         meta = np.empty((0,) * 5, self.dtype)
-        pixels: da.Array = da.from_array(Sliced(self.source), self.chunks, name=False, meta=meta)
+        pixels: da.Array = da.from_array(self, self.chunks, name=False, meta=meta)
         return pixels
-
-
-@dataclass(frozen=True, eq=False)
-class Sliced:
-    """A `PixelSource` under the indexing that dask asks of an array."""
-
-    source: PixelSource
-    ndim = 5
-
-    @property
-    def shape(self) -> Shape:
-        """(T, C, Z, Y, X)."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels in native byte order."""
-        return self.source.dtype
 
     def __getitem__(self, key: tuple[slice | int | list[int], ...]) -> NDArray[Any]:
         """Index as numpy does, reading no more than the smallest window around what is asked."""
@@ -125,9 +108,8 @@ class Sliced:
         ]
         if not all(map(len, asked)):
             return np.broadcast_to(np.zeros((), self.dtype), self.shape)[tuple(key)]
-        with naming(self.source.path):
-            t, c, z, y, x = (range(int(axis.min()), int(axis.max()) + 1) for axis in asked)
-            found = self.source.read((t, c, z, y, x))
+        t, c, z, y, x = (range(int(axis.min()), int(axis.max()) + 1) for axis in asked)
+        found = self.read((t, c, z, y, x))
         within: list[Any] = [
             slice(None, None, each.step)
             if isinstance(each, slice)
