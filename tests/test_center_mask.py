@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from cards import card_of
 from torch import Tensor, nn
 
 import reference
@@ -16,8 +17,8 @@ from cellseg.models.center_mask import CenterMask, Heads
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector
 from cellseg.models.network_settings import CenterMaskNetwork
-from cellseg.models.settings import CenterMaskSettings, MaskRCNNSettings, Percentile
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.settings import CenterMaskSettings, MaskRCNNSettings
+from cellseg.models.weights import save_weights
 from learning import overfit
 
 PAPER = CenterMaskNetwork(
@@ -218,18 +219,7 @@ def test_weights_say_what_they_are_and_load_again(tmp_path: Path) -> None:
     settings = CenterMaskNetwork(head_channels=8, shape_px=8)
     network = CenterMask(settings).eval()
     path = tmp_path / "tiny.safetensors"
-    card = Card(
-        architecture="center_mask",
-        name="tiny",
-        network=settings,
-        normalise=Percentile(),
-        diameter_px=20,
-        score=0.05,
-        data="none",
-        data_licence="CC0",
-        training={},
-        accuracy={},
-    )
+    card = card_of(settings, name="tiny", diameter_px=20, score=0.05, data_licence="CC0")
     save_weights(path, network.state_dict(), card)
     image = np.random.default_rng(0).random((1, 70, 90), np.float32)
     again = load_model(CenterMaskSettings(weights=str(path), mask_threshold=0.1, score=0.0))

@@ -9,32 +9,21 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from cards import card_of
 
 from cellseg.models import CellsegError, load_model
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.proposals import Proposals, paste
-from cellseg.models.settings import MaskRCNNSettings, NetworkSettings, Percentile
+from cellseg.models.settings import MaskRCNNSettings, NetworkSettings
 from cellseg.models.weights import Card, find_weights, read_card, save_weights, shipped
 
 SMALL = NetworkSettings(stages=2, pyramid_channels=16, box_features=16, mask_channels=8)
 
 
 def card(**changes: object) -> Card:
-    described = Card(
-        architecture="mask_rcnn",
-        name="small",
-        network=SMALL,
-        normalise=Percentile(),
-        diameter_px=12,
-        score=0.5,
-        data="none",
-        data_licence="none",
-        training={},
-        accuracy={},
-    )
-    return described.model_copy(update=changes)
+    return card_of(SMALL).model_copy(update=changes)
 
 
 def test_paste_keeps_a_mask_that_fills_its_box_to_the_pixel() -> None:

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from cards import card_of
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellseg.models import CellsegError, Instances
 from cellseg.models.mask_rcnn import MaskRCNN
-from cellseg.models.settings import NetworkSettings, Percentile
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.settings import NetworkSettings
+from cellseg.models.weights import save_weights
 from cellseg.pipeline import Config, Result, Workflow, diameter, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.diameter import Estimated, estimate_from
@@ -59,18 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with random weights that says it was trained on cells of 6 px."""
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    card = Card(
-        architecture="mask_rcnn",
-        name="small",
-        network=SMALL,
-        normalise=Percentile(),
-        diameter_px=6,
-        score=0.5,
-        data="none",
-        data_licence="none",
-        training={},
-        accuracy={},
-    )
+    card = card_of(SMALL, diameter_px=6)
     save_weights(path, MaskRCNN(SMALL).state_dict(), card)
     return path
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from cards import card_of
 from torch import Tensor
 
 from cellseg.models import CellsegError
@@ -14,9 +15,9 @@ from cellseg.models.dataset import batch
 from cellseg.models.distil import Teacher
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.networks import build
-from cellseg.models.settings import NetworkSettings, Percentile, TrainSettings
+from cellseg.models.settings import NetworkSettings, TrainSettings
 from cellseg.models.train import Trainer
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.weights import save_weights
 from learning import samples
 
 SMALL = NetworkSettings(stages=2, width=16, pyramid_channels=16, box_features=16, mask_channels=8)
@@ -46,18 +47,7 @@ def taught(student: MaskRCNN, teacher: MaskRCNN) -> dict[str, Tensor]:
 def teacher_file(folder: Path, settings: Any = SMALL) -> str:
     torch.manual_seed(1)
     path = folder / "teacher.safetensors"
-    card = Card(
-        architecture=settings.architecture,
-        name="teacher",
-        network=settings,
-        normalise=Percentile(),
-        diameter_px=12,
-        score=0.5,
-        data="none",
-        data_licence="none",
-        training={},
-        accuracy={},
-    )
+    card = card_of(settings)
     save_weights(path, build(settings).state_dict(), card)
     return str(path)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cards import card_of
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -22,8 +23,8 @@ from cellseg.models.dataset import target
 from cellseg.models.detector import Detector, load
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.regions import CANONICAL_LEVEL, CANONICAL_PX, MultiScaleRoIPool, _level
-from cellseg.models.settings import MaskRCNNSettings, NetworkSettings, Percentile
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.settings import MaskRCNNSettings, NetworkSettings
+from cellseg.models.weights import save_weights
 
 SIDE = 64
 FEW = 5
@@ -160,18 +161,7 @@ def test_weights_load_again_by_their_card(changes: dict[str, Any], tmp_path: Pat
     network = tiny(**changes).eval()
     settings = network.roi_heads.settings
     path = tmp_path / "tiny.safetensors"
-    card = Card(
-        architecture="mask_rcnn",
-        name="tiny",
-        network=settings,
-        normalise=Percentile(),
-        diameter_px=12,
-        score=0.0,
-        data="none",
-        data_licence="none",
-        training={},
-        accuracy={},
-    )
+    card = card_of(settings, name="tiny", score=0.0)
     save_weights(path, network.state_dict(), card)
     chosen = MaskRCNNSettings(weights=str(path), channels=tuple(range(settings.in_channels)))
     again = load(chosen, "cpu", "float32").network

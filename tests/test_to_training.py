@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from cards import card_of
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
 from cellseg.models.settings import NetworkSettings
-from cellseg.models.weights import Card, save_weights
+from cellseg.models.weights import save_weights
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.export import Export
@@ -153,17 +154,12 @@ def weights(path: Path, **how: Any) -> Path:
     )
     from cellseg.models.networks import build
 
-    card = Card(
-        architecture=network.architecture,
+    card = card_of(
+        network,
         name="tiny",
-        network=network,
         normalise=read_workflow(path.parent / "w.toml").normalise,
         diameter_px=18.0,
         score=0.0,
-        data="none",
-        data_licence="none",
-        training={},
-        accuracy={},
     )
     save_weights(path, build(network).state_dict(), card)
     return path
