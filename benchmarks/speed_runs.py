@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import tomli_w
 
-from benchmarks.slide import watch
 from benchmarks.speed_scenes import Input
 from cellseg.pipeline import Config
 from cellseg.pipeline.profile import read_summary
@@ -26,6 +26,8 @@ from cellseg.pipeline.settings import parse_value
 COMMAND = "from cellseg.pipeline.cli import command; command()"
 START = ("start Python", "plan", "start workers", "look")
 """Stages before the first tile; there is nothing of them in a rate."""
+EVERY = 0.1
+"""Seconds between two looks at the memory."""
 
 
 @dataclass(frozen=True)
@@ -163,3 +165,15 @@ def middle_of_row(runs: Sequence[Ran], path: str, key: str) -> float:
     """Return the median of a number of a row of their profiles; 0 where a run has no such row."""
     rows = [run.row(path) or {} for run in runs]
     return float(median(row.get(key) or 0.0 for row in rows))
+
+
+def watch(process: subprocess.Popen[bytes], peaks: dict[int, int]) -> None:
+    """Note the largest resident memory of a process and each of its children."""
+    while process.poll() is None:
+        try:
+            parent = psutil.Process(process.pid)
+            for one in (parent, *parent.children(recursive=True)):
+                peaks[one.pid] = max(peaks.get(one.pid, 0), one.memory_info().rss)
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(EVERY)
