@@ -104,10 +104,14 @@ class Browser:
         return entries
 
     def requests(self) -> list[str]:
-        """Return the addresses that the page asked for."""
+        """Return the addresses that the page asked for.
+
+        The browser's own first page is still loading when the first page of a test is opened.
+        """
         messages = [json.loads(e["message"])["message"] for e in self.logged("performance")]
         return [
             message["params"]["request"]["url"]
             for message in messages
             if message["method"] == "Network.requestWillBeSent"
+            and not message["params"]["documentURL"].startswith("chrome://")
         ]
