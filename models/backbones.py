@@ -7,12 +7,23 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
-from torchvision.models import resnet18, resnet34, resnet50, resnet101
+from torchvision.models import ResNet, resnet18, resnet34, resnet50, resnet101
+from torchvision.models.resnet import BasicBlock
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from cellseg.models.network_settings import CenterMaskFCOSNetwork, NetworkSettings
 
+
+
+def resnet10(weights: None = None) -> nn.Module:
+    """Return a residual network of one block a stage, half as deep as the least published one."""
+    assert weights is None, "none are published"
+    network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1])
+    return network
+
+
 RESNETS: dict[str, Callable[..., nn.Module]] = {
+    "resnet10": resnet10,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
@@ -24,7 +35,7 @@ C4_STAGES = 3
 
 def stage_channels(backbone: str, width: int = STEM_CHANNELS) -> tuple[int, ...]:
     """Return the channels after each of the four stages of a residual network."""
-    expansion = 1 if backbone in ("resnet18", "resnet34") else 4
+    expansion = 1 if backbone in ("resnet10", "resnet18", "resnet34") else 4
     return tuple(width * 2**stage * expansion for stage in range(4))
 
 

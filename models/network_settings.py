@@ -19,8 +19,10 @@ class NetworkSettings(Frozen):
         description='"fpn": a feature pyramid; "c4": one level at stride 16, as in the first'
         " Mask R-CNN, slower and coarser.",
     )
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = Field(
-        default="resnet18", description="Residual network (He et al. 2016) under the pyramid."
+    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = Field(
+        default="resnet18",
+        description="Residual network (He et al. 2016) under the pyramid; resnet10 has one block a"
+        " stage, the fastest.",
     )
     width: int = Field(
         default=64,
