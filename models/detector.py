@@ -14,7 +14,7 @@ from torch import nn
 
 from cellseg.models import MODELS, Overlap
 from cellseg.models.calibrate import calibrated, raw_score
-from cellseg.models.folding import without_norms
+from cellseg.models.folding import simplified
 from cellseg.models.instances import Instances
 from cellseg.models.mask_rcnn import MaskRCNN
 from cellseg.models.networks import load_network, stride_of
@@ -175,7 +175,7 @@ class Alone:
 
 def _in_use(network: nn.Module, device: str, precision: str) -> nn.Module:
     """Return a network as torch computes it."""
-    module = without_norms(network).to(device).to(memory_format=torch.channels_last)
+    module = simplified(network).to(device).to(memory_format=torch.channels_last)
     if isinstance(module, MaskRCNN):
         module.roi_heads.masks_coarser = precision == "mixed"
     return module

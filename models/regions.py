@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -234,36 +234,31 @@ class Regions(RoIHeads):  # type: ignore[misc]
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """Return class logits and box corrections of all regions, float32 at any precision."""
-        parts = [
-            self.box_predictor(self.box_head(some))
-            for some in self._cut_out(self.box_roi_pool, features, boxes, shapes)
-        ]
-        logits, regression = (torch.cat(each) for each in zip(*parts, strict=True))
-        count = sum(map(len, boxes))
-        return logits[:count].float(), regression[:count].float()
 
-    def _cut_out(
+        def head(some: Tensor) -> Tensor:
+            return torch.cat(self.box_predictor(self.box_head(some)), 1)
+
+        answers = self._answers(head, self.box_roi_pool, features, boxes, shapes)
+        classes: int = self.box_predictor.cls_score.out_features
+        return answers[:, :classes], answers[:, classes:]
+
+    def _answers(
         self,
+        head: Callable[[Tensor], Tensor],
         pool: nn.Module,
         features: dict[str, Tensor],
         boxes: list[Tensor],
         shapes: list[tuple[int, int]],
-    ) -> Iterator[Tensor]:
-        """Yield what is cut out of the regions of all images, as much as a head takes at a time.
-
-        In use on a CPU that is so little that it stays in the processor's cache: thousands of
-        cells in a tile must not cost gigabytes.
-        """
+    ) -> Tensor:
+        """Return what a head says of the regions of all images, float32, in their order."""
         if self.training or boxes[0].is_cuda:
-            yield from in_parts(pool(features, boxes, shapes), self.training)
-            return
-        size: int = pool.output_size[0]  # type: ignore[index,assignment]
-        width = next(iter(features.values())).shape[1]
-        at_once = max(1, IN_CACHE // (size * size * width))
+            parts = in_parts(pool(features, boxes, shapes), self.training)
+            return torch.cat([head(some) for some in parts])[: sum(map(len, boxes))].float()
+        found = []
         for number, own in enumerate(boxes):
             image = {name: level[number : number + 1] for name, level in features.items()}
-            for some in torch.split(own, at_once) or [own]:
-                yield pool(image, [some], shapes[:1])
+            found.append(_in_cache(head, pool, image, own, shapes[0]))
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def _losses(
         self,
@@ -291,12 +286,10 @@ class Regions(RoIHeads):  # type: ignore[misc]
     def _mask_logits(
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> Tensor:
-        cut_out = self._cut_out(self.mask_roi_pool, features, boxes, shapes)
         coarser = self.masks_coarser and not self.training
         kind = boxes[0].device.type
         with torch.autocast(kind, torch.bfloat16) if coarser else nullcontext():
-            logits = torch.cat([self.mask_predictor(some) for some in cut_out])
-        return logits[: sum(map(len, boxes))].float()
+            return self._answers(self.mask_predictor, self.mask_roi_pool, features, boxes, shapes)
 
     def _mask_loss(self, logits: Tensor, truth: Tensor, classes: Tensor) -> Tensor:
         """Return the mean loss over pixels; 0 with a gradient where there is no region."""
@@ -331,6 +324,30 @@ class Regions(RoIHeads):  # type: ignore[misc]
         probability = logits.softmax(1) if softmax else logits.sigmoid()
         chosen = self._of_class(probability, torch.cat([one["labels"] for one in found]))
         return list(torch.split(chosen[:, None], counts))
+
+
+def _in_cache(
+    head: Callable[[Tensor], Tensor],
+    pool: nn.Module,
+    image: dict[str, Tensor],
+    boxes: Tensor,
+    shape: tuple[int, int],
+) -> Tensor:
+    """Return what a head says of the regions of one image on a CPU, float32, in their order.
+
+    So few are cut out at a time that they stay in the processor's cache: thousands of cells in
+    a tile must not cost gigabytes. Those of one size go together, as they come from one level.
+    """
+    size: int = pool.output_size[0]  # type: ignore[index,assignment]
+    width = next(iter(image.values())).shape[1]
+    at_once = max(1, IN_CACHE // (size * size * width))
+    order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(stable=True)
+    parts = [
+        head(pool(image, [boxes[some]], [shape])).float()
+        for some in torch.split(order, at_once) or [order]
+    ]
+    answers = torch.cat(parts)
+    return torch.empty_like(answers).index_copy_(0, order, answers)
 
 
 def box_head(settings: NetworkSettings, in_channels: int) -> tuple[nn.Module, int]:

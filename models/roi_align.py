@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torchvision.ops import MultiScaleRoIAlign
 
-AT_ONCE = 1024
+AT_ONCE = 2048
 """Regions whose weights are held at a time: some megabytes."""
 
 
@@ -39,31 +39,34 @@ class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]
             return pooled
         if self.scales is None or self.map_levels is None:
             super().forward(x, [each[:0] for each in boxes], image_shapes)  # finds both
-        return torch.cat(
-            [
-                self._of_image([level[number].float() for level in levels], own)
-                for number, own in enumerate(boxes)
-            ]
-        ).permute(0, 3, 1, 2)
+        images = [
+            self._of_image([level[number].float() for level in levels], own)
+            for number, own in enumerate(boxes)
+        ]
+        return (torch.cat(images) if len(images) > 1 else images[0]).permute(0, 3, 1, 2)
 
     def _of_image(self, levels: list[Tensor], own: Tensor) -> Tensor:
         """Return (N, size, size, C) for the boxes of one image, of its levels (C, h, w)."""
         which = self.map_levels([own]) if len(levels) > 1 else own.new_zeros(len(own))
-        size, width = self.output_size, len(levels[0])
-        out = own.new_empty((len(own), size[0], size[1], width))
+        out = own.new_empty((len(own), *self.output_size, len(levels[0])))
         for number, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
             here = torch.nonzero(which == number)[:, 0]
-            rows = level.permute(1, 2, 0).reshape(-1, width)
-            for part in torch.split(here, AT_ONCE):
-                boxes = (own[part] * scale).numpy()
-                positions, weights = _sums(boxes, level.shape[-2:], size, self.sampling_ratio)
-                out[part] = embedding_bag(
-                    torch.from_numpy(positions),
-                    rows,
-                    per_sample_weights=torch.from_numpy(weights),
-                    mode="sum",
-                ).view(len(part), *out.shape[1:])
+            if 0 < len(here) == len(own):  # as they mostly come; not copied once more
+                return self._of_level(level, own * scale)
+            if len(here):
+                out[here] = self._of_level(level, own[here] * scale)
         return out
+
+    def _of_level(self, level: Tensor, own: Tensor) -> Tensor:
+        """Return (N, size, size, C) for boxes in positions of a level (C, h, w)."""
+        rows = level.permute(1, 2, 0).reshape(-1, len(level))
+        parts = []
+        for boxes in torch.split(own, AT_ONCE):
+            sums = _sums(boxes.numpy(), level.shape[-2:], self.output_size, self.sampling_ratio)
+            positions, weights = map(torch.from_numpy, sums)
+            parts.append(embedding_bag(positions, rows, per_sample_weights=weights, mode="sum"))
+        cells = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return cells.view(len(own), *self.output_size, len(level))
 
 
 def _sums(

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from cellseg.models.detector import Detector
-from cellseg.models.folding import without_norms
+from cellseg.models.folding import Quarters, simplified
 from cellseg.models.mask_rcnn import MaskRCNN
+from cellseg.models.regions import mask_layers
 from cellseg.models.settings import NetworkSettings
 
 
@@ -33,10 +34,10 @@ def norms(module: nn.Module) -> int:
     return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
-def test_a_network_without_norms_computes_the_same_and_leaves_the_other_as_it_was() -> None:
+def test_a_network_simplified_computes_the_same_and_leaves_the_other_as_it_was() -> None:
     made = network()
     before = {key: value.clone() for key, value in made.state_dict().items()}
-    folded = without_norms(made)
+    folded = simplified(made)
     assert norms(made) > 5
     assert norms(folded) == 0
     image = torch.rand(1, 1, 96, 64)
@@ -47,6 +48,20 @@ def test_a_network_without_norms_computes_the_same_and_leaves_the_other_as_it_wa
     for here, there in zip(one.objectness, other.objectness, strict=True):
         assert torch.allclose(here, there, atol=1e-4)
     assert all(torch.equal(value, made.state_dict()[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_quarters_are_the_transposed_convolution_that_they_stand_for(outputs: int) -> None:
+    torch.manual_seed(0)
+    layers = mask_layers(6, 8, 1, outputs)
+    for layer in layers:
+        if isinstance(layer, nn.ConvTranspose2d | nn.Conv2d):
+            nn.init.normal_(layer.bias)
+    inner = simplified(nn.Sequential(layers)).get_submodule("0")
+    assert [type(layer) for layer in inner] == [nn.Conv2d, nn.ReLU, Quarters]
+    regions = torch.rand(5, 6, 7, 7)
+    with torch.inference_mode():
+        assert torch.allclose(inner(regions), layers(regions), atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [64, 160])
