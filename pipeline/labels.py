@@ -15,7 +15,8 @@ from typing import Any
 
 import zarr
 
-from cellseg.pipeline.ngff import Version
+from cellseg.pipeline.files import write_json
+from cellseg.pipeline.ngff import Version, group_node, node_attributes
 from cellseg.pipeline.paint import LabelImage
 from cellseg.pipeline.pyramid import Change, Pyramid, Shape
 from cellseg.pipeline.source import stamp
@@ -62,8 +63,8 @@ class LabelStore:
         if not (self.path / "zarr.json").is_file():
             return {}
         try:
-            return dict(zarr.open_group(self.path, mode="r").attrs.asdict())
-        except (ValueError, OSError):
+            return node_attributes(self.path)
+        except (ValueError, TypeError, OSError):
             return {}
 
     @property
@@ -166,11 +167,11 @@ class LabelStore:
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
         names = [layer_name(layer) for layer in range(layers)]
-        group = zarr.create_group(self._unfinished, zarr_format=3)
         for name in names:
             own = {"key": key, "layers": layers}
             self._start_image(name, shape, voxel_um, levels, own)
-        group.attrs.put({"ome": {"version": "0.5", "labels": names}, "cellseg": {"key": key}})
+        whole = group_node({"labels": names}, cellseg={"key": key})
+        write_json(self._unfinished / "zarr.json", whole)
 
     def _start_image(
         self,

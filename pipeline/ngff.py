@@ -63,12 +63,23 @@ def attributes(path: Path) -> Mapping[str, Any]:
         If it cannot be read. A folder without any has none.
     """
     with naming(path):
-        if (path / "zarr.json").is_file():
-            node = read_json(path / "zarr.json")
-            return dict(node.get("attributes", {}).get("ome", {}))
-        if (path / ".zattrs").is_file():
-            return read_json(path / ".zattrs")
-        return {}
+        found = node_attributes(path)
+        return dict(found.get("ome", {})) if (path / "zarr.json").is_file() else found
+
+
+def node_attributes(path: Path) -> dict[str, Any]:
+    """Return all attributes of a group or array of zarr v3 or v2; none where there is no such.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        If they cannot be read.
+    """
+    if (path / "zarr.json").is_file():
+        return dict(read_json(path / "zarr.json").get("attributes", {}))
+    if (path / ".zattrs").is_file():
+        return read_json(path / ".zattrs")
+    return {}
 
 
 def level_count(path: Path) -> int | None:

@@ -19,7 +19,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from cellseg.pipeline.ngff import Version
+from cellseg.pipeline.ngff import Version, node_attributes, zarr_format
+from cellseg.pipeline.nodes import Files, described, write
 from cellseg.pipeline.paint import LabelImage, halve
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
@@ -27,7 +28,7 @@ from cellseg.pipeline.worker import side_by_side
 
 CHUNK = 512
 SHARD = 4096
-"""Px on a side; a shard is one file."""
+"""Px on a side at most; a shard is one file."""
 SMALLEST = 256
 """The pyramid ends where both sides are at most this many px."""
 
@@ -60,25 +61,19 @@ class Pyramid:
 
         `own` are attributes beside those of OME-Zarr.
         """
-        names = "".join(name for name, length in zip("tz", shape[:2], strict=True) if length > 1)
-        all_sides = level_sides(shape[2:], levels)
-        group = zarr.create_group(self.path, zarr_format=2 if ngff == "0.4" else 3)
-        for level, sides in enumerate(all_sides):
-            create_level(group, str(level), (*_lead(shape), *sides), f"{names}yx", "uint32")
-        ome = _metadata(f"{names}yx", len(all_sides), voxel_um, self.path.name)
-        group.attrs.put(_versioned(ome, ngff) | own)
+        about = voxel_um, ngff, self.path.name
+        write(self.path, _described(tuple(shape), levels, (CHUNK, SHARD), *about), own)
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""
-        group = zarr.open_group(self.path, mode="r+")
-        old: dict[str, Any] = group.attrs.asdict()
+        old = node_attributes(self.path)
         ngff: Version = "0.5" if "ome" in old else "0.4"
         (multiscale,) = old.get("ome", old)["multiscales"]
         axes = "".join(axis["name"] for axis in multiscale["axes"])
         ome = _metadata(axes, len(multiscale["datasets"]), voxel_um, multiscale["name"])
         new = old | _versioned(ome, ngff)
         if new != old:
-            group.attrs.put(new)
+            zarr.open_group(self.path, mode="r+").attrs.put(new)
 
     def read(self, t: int, z: int, box: Box, level: int) -> LabelImage:
         """Return the labels in a box of a plane, uint32 (h, w)."""
@@ -95,10 +90,9 @@ class Pyramid:
     @property
     def shape(self) -> Shape:
         """Its (T, Z, Y, X) at full resolution."""
-        group = zarr.open_group(self.path, mode="r")
-        attributes: dict[str, Any] = group.attrs.asdict()
+        attributes = node_attributes(self.path)
         (multiscale,) = attributes.get("ome", attributes)["multiscales"]
-        full = _level(group, 0)
+        full = self._level(0)
         assert full is not None  # noqa: S101 - `start` has made it
         names = [axis["name"] for axis in multiscale["axes"]]
         lengths = dict(zip(names, full.shape, strict=True))
@@ -117,9 +111,8 @@ class Pyramid:
         change : callable
             Given the labels of a box, uint32 (h, w), and that box; changes them in place.
         """
-        group = zarr.open_group(self.path, mode="r+")
         level, finer = 0, None
-        while (array := _level(group, level)) is not None:
+        while (array := self._level(level)) is not None:
             rewrite = change if finer is None else _halved(finer, t, z)
             _change_level(array, t, z, boxes, rewrite)
             boxes = [_half(box) for box in boxes]
@@ -140,8 +133,7 @@ class Pyramid:
 
     def paint(self, t: int, z: int, region: Box, labels: Callable[[Box], LabelImage]) -> None:
         """Write one region of a plane: its shards, and the one over them."""
-        group = zarr.open_group(self.path, mode="r+")
-        full, coarser = _level(group, 0), _level(group, 1)
+        full, coarser = self._level(0), self._level(1)
         half = np.zeros([-(-side // 2) for side in region.shape], np.uint32)
 
         def shard(box: Box) -> None:
@@ -158,13 +150,43 @@ class Pyramid:
 
     def finish(self, times: int, depth: int) -> None:
         """Make the upper levels; `times` and `depth` are T and Z."""
-        group = zarr.open_group(self.path, mode="r+")
-        for plane in range(times * depth):
-            t, z = divmod(plane, depth)
-            level = 2
-            while (coarser := _level(group, level)) is not None:
-                _halve_level(_level(group, level - 1), coarser, t, z)
-                level += 1
+        finer, level = self._level(1), 2
+        while (coarser := self._level(level)) is not None:
+            for plane in range(times * depth):
+                _halve_level(finer, coarser, *divmod(plane, depth))
+            finer, level = coarser, level + 1
+
+    def _level(self, level: int) -> zarr.Array[Any] | None:
+        """Return the array of a level, or None beyond the last."""
+        path = self.path / str(level)
+        found = zarr_format(path)
+        if found is None:
+            return None
+        return zarr.open_array(path, mode="r+", zarr_format=3 if found == 3 else 2)
+
+
+@lru_cache(maxsize=64)
+def _described(
+    shape: Shape,
+    levels: int | None,
+    _sides: tuple[int, int],
+    voxel_um: Voxel | None,
+    ngff: Version,
+    name: str,
+) -> Files:
+    """Return the metadata of a label image without pixels, as all fields of a plate have it.
+
+    `_sides` are those of chunks and shards, by which `create_level` makes them.
+    """
+    axes = "".join(a for a, length in zip("tz", shape[:2], strict=True) if length > 1) + "yx"
+    all_sides = level_sides(shape[2:], levels)
+
+    def make(group: zarr.Group) -> None:
+        for level, sides in enumerate(all_sides):
+            create_level(group, str(level), (*_lead(shape), *sides), axes, "uint32")
+        group.attrs.put(_versioned(_metadata(axes, len(all_sides), voxel_um, name), ngff))
+
+    return described(make, ngff)
 
 
 def regions(plane: Box) -> Grid:
@@ -205,22 +227,26 @@ def create_level(
     group: zarr.Group, name: str, shape: tuple[int, ...], axes: str, dtype: str
 ) -> zarr.Array[Any]:
     """Make the array of a level, in a group of zarr v2 without shards."""
-    sides = [min(CHUNK * -(-length // CHUNK), SHARD) for length in shape[-2:]]
     lead = (1,) * (len(shape) - 2)
+    chunks = [_chunk(length) for length in shape[-2:]]
     if group.metadata.zarr_format == 2:
         return group.create_array(
             name,
             shape=shape,
             dtype=dtype,
-            chunks=(*lead, CHUNK, CHUNK),
+            chunks=(*lead, *chunks),
             chunk_key_encoding={"name": "v2", "separator": "/"},
             fill_value=0,
         )
+    sides = [
+        min(chunk * -(-length // chunk), SHARD)
+        for chunk, length in zip(chunks, shape[-2:], strict=True)
+    ]
     return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
-        chunks=(*lead, CHUNK, CHUNK),
+        chunks=(*lead, *chunks),
         shards=(*lead, *sides),
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
         fill_value=0,
@@ -228,17 +254,16 @@ def create_level(
     )
 
 
+def _chunk(length: int) -> int:
+    """Return the side of the chunks of an axis; where one shard holds all of it, none is empty."""
+    return -(-length // -(-length // CHUNK)) if length <= SHARD else CHUNK
+
+
 def _index(ndim: int, shape: tuple[int, ...], t: int, z: int, box: Box) -> tuple[int | slice, ...]:
     """Return the index of a box of plane t, z in an array without axes of length 1."""
     # With one leading axis the other of t and z is 0, so their sum is the place on it.
     lead = {2: (), 3: (t + z,), 4: (t, z)}[ndim]
     return *lead, slice(box.y0, min(box.y1, shape[-2])), slice(box.x0, min(box.x1, shape[-1]))
-
-
-def _level(group: zarr.Group, level: int) -> zarr.Array[Any] | None:
-    """Return the array of a level, or None beyond the last."""
-    array = group.get(str(level))
-    return array if isinstance(array, zarr.Array) else None
 
 
 def _put(array: zarr.Array[Any] | None, t: int, z: int, box: Box, labels: LabelImage) -> None:

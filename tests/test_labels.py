@@ -183,3 +183,17 @@ def test_regions_of_any_size_paint_the_same_plane(region: int) -> None:
     assert painted[painted > 0].min() == 11
     pairs = np.unique(np.stack([painted.ravel(), labels.ravel()]), axis=1).shape[1]
     assert pairs == len(np.unique(labels)) == len(np.unique(painted))
+
+
+@pytest.mark.parametrize(("length", "chunk"), [(1, 1), (512, 512), (520, 260), (1030, 344)])
+def test_chunks_of_a_small_image_hold_no_more_than_it(
+    tmp_path: Path, length: int, chunk: int
+) -> None:
+    """A field of 520 px in chunks of 512 px would be written at four times its size."""
+    store = LabelStore(tmp_path / "labels.zarr")
+    store.start("k", (1, 1, length, 5000), None)
+    array = zarr.open_array(tmp_path / "labels.zarr.partial" / "cells" / "0", mode="r")
+    assert array.chunks == (chunk, 512)
+    assert array.shards is not None
+    assert array.shards[0] - length < -(-length // chunk)
+    assert array.shards[1] == 4096
