@@ -49,16 +49,22 @@ class Quarters(nn.Module):
         self.last = nn.Conv2d(4 * width, 4 * outputs, 1)
         first = doubling.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)
         # As `pixel_shuffle` takes them: the four positions of an output side by side.
-        each = torch.block_diag(*[last.weight.detach()[:, :, 0, 0]] * 4)
+        each = torch.block_diag(  # type: ignore[no-untyped-call]
+            *[last.weight.detach()[:, :, 0, 0]] * 4
+        )
         second = each.view(4, outputs, 4 * width).transpose(0, 1).flatten(0, 1)
-        biases = _bias(doubling).repeat(4), _bias(last).repeat_interleave(4)
-        for layer, weight, bias in zip((self.first, self.last), (first, second), biases, strict=True):
-            layer.weight = nn.Parameter(weight[:, :, None, None].contiguous(), requires_grad=False)
-            layer.bias = nn.Parameter(bias, requires_grad=False)
+        _set(self.first, first, _bias(doubling).repeat(4))
+        _set(self.last, second, _bias(last).repeat_interleave(4))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, outputs, 2 H, 2 W) of (N, C, H, W)."""
         return pixel_shuffle(self.last(relu(self.first(x), inplace=True)), 2)
+
+
+def _set(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    """Give a 1 x 1 convolution its weight (D, C) and bias."""
+    layer.weight = nn.Parameter(weight[:, :, None, None].contiguous(), requires_grad=False)
+    layer.bias = nn.Parameter(bias, requires_grad=False)
 
 
 def _bias(layer: nn.ConvTranspose2d | nn.Conv2d) -> Tensor:
@@ -89,11 +95,15 @@ def simplified(network: nn.Module) -> nn.Module:
 
 def _end_in_quarters(layers: nn.Sequential) -> None:
     """Put `Quarters` in place of the three layers that it stands for, where `layers` end so."""
-    kinds = [nn.ConvTranspose2d, nn.ReLU, nn.Conv2d]
-    ends = list(layers)[-3:]
-    if [type(layer) for layer in ends] != kinds:
+    if len(layers) < 3:
         return
-    doubling, _, last = ends
-    if doubling.kernel_size == doubling.stride == (2, 2) and last.kernel_size == (1, 1):
+    doubling, between, last = list(layers)[-3:]
+    if (
+        isinstance(doubling, nn.ConvTranspose2d)
+        and isinstance(between, nn.ReLU)
+        and isinstance(last, nn.Conv2d)
+        and doubling.kernel_size == doubling.stride == (2, 2)
+        and last.kernel_size == (1, 1)
+    ):
         del layers[-2:]
         layers[-1] = Quarters(doubling, last)

@@ -85,9 +85,24 @@ def of_length(tables: Iterable[pa.Table], length: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
+def together(tables: Iterable[pa.Table], least: int = 2**16) -> Iterator[pa.Table]:
+    """Yield the same rows, tables of few rows joined until they have `least`."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= least:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
 def with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return some rows with all columns of a schema, in its order; null where they lack one."""
+    there = table.column_names
+    if there == schema.names:
+        return table
     for field in schema:
-        if field.name not in table.column_names:
+        if field.name not in there:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table.select(schema.names)

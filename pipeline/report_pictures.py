@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellseg.pipeline.chosen_cells import choose
+from cellseg.pipeline.config import cores
 from cellseg.pipeline.crops import UNREADABLE, Crops
 from cellseg.pipeline.pictures import data_uri, thumbnail
 from cellseg.pipeline.report_run import picture_link
@@ -40,18 +42,26 @@ def overviews(crops: Crops, reports: Sequence[Mapping[str, Any]]) -> dict[str, A
     side = next((px for most, px in SIDES if len(chosen) <= most), SIDES[-1][1])
     shown: list[dict[str, Any]] = []
     size = 0
-    for number in chosen:
-        try:
-            picture = thumbnail(crops.image(reports[number]["name"]).overview, side)
-        except UNREADABLE:
+    with ThreadPoolExecutor(cores()) as threads:
+        names = [reports[number]["name"] for number in chosen]
+        pictures = threads.map(lambda name: _small(crops, name, side), names)
+    for number, own in zip(chosen, pictures, strict=True):
+        if own is None:
             continue
-        src = data_uri(picture)
-        size += len(src)
+        size += len(own["src"])
         if size > MOST_BYTES and shown:
             break
-        about = {"width": picture.shape[1], "height": picture.shape[0]}
-        shown.append({"image": number, "src": src, "href": links[number], **about})
+        shown.append({"image": number, "href": links[number], **own})
     return {"shown": shown, "of": len(there)}
+
+
+def _small(crops: Crops, name: str, side: int) -> dict[str, Any] | None:
+    """Return the overview of an image for the page; None where there is none."""
+    try:
+        picture = thumbnail(crops.image(name).overview, side)
+    except UNREADABLE:
+        return None
+    return {"src": data_uri(picture), "width": picture.shape[1], "height": picture.shape[0]}
 
 
 def _spread(there: Sequence[int], first: set[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,11 @@ AUDITED = ("y_px", "x_px", "area_px", "straight_edge", "touches_edge")
 
 def schema(settings: Measure, channels: Sequence[str]) -> pa.Schema:
     """Return the columns of a table and their types."""
+    return _schema(settings, tuple(channels))
+
+
+@lru_cache(maxsize=64)
+def _schema(settings: Measure, channels: tuple[str, ...]) -> pa.Schema:
     measured = column_types(settings, channels)
     types = {name: pa.from_numpy_dtype(dtype) for name, dtype in measured.items()} | FIRST
     return pa.schema([(name, types[name]) for name in dict.fromkeys([*FIRST, *types])])

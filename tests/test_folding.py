@@ -56,9 +56,9 @@ def test_quarters_are_the_transposed_convolution_that_they_stand_for(outputs: in
     layers = mask_layers(6, 8, 1, outputs)
     for layer in layers:
         if isinstance(layer, nn.ConvTranspose2d | nn.Conv2d):
-            nn.init.normal_(layer.bias)
+            nn.init.normal_(layer.get_parameter("bias"))
     inner = simplified(nn.Sequential(layers)).get_submodule("0")
-    assert [type(layer) for layer in inner] == [nn.Conv2d, nn.ReLU, Quarters]
+    assert [type(layer) for layer in inner.children()] == [nn.Conv2d, nn.ReLU, Quarters]
     regions = torch.rand(5, 6, 7, 7)
     with torch.inference_mode():
         assert torch.allclose(inner(regions), layers(regions), atol=1e-5)

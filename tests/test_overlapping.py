@@ -18,7 +18,6 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 from ome_zarr_models.v05 import Labels
-from PIL import Image
 
 from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, pyramid, read_workflow, run
@@ -28,6 +27,7 @@ from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.ome_zarr import label_layers
 from cellseg.pipeline.overview import OUTLINE, SHARED
+from cellseg.pipeline.pictures import read_picture
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.results import ImageResults
 from cellseg.pipeline.stages import Run
@@ -363,7 +363,7 @@ def test_outlines_of_covered_cells_show_through(tmp_path: Path) -> None:
     square = np.ones((60, 60), bool)
     cells = Instances.stack([((50, 50), square, 0.9, 1), ((80, 80), square, 0.8, 1)])
     result = run(workflow(write(tmp_path, SHAPE, size=1024), "out"), CPU, Known(cells))
-    picture = np.asarray(Image.open(result.image("a").overview_path))
+    picture = read_picture(result.image("a").overview_path)
     assert tuple(picture[50, 70]) == tuple(picture[139, 100]) == OUTLINE
     # The edges of each inside the other.
     assert tuple(picture[80, 95]) == tuple(picture[109, 95]) == SHARED

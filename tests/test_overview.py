@@ -11,13 +11,13 @@ import pytest
 import tifffile
 from in_memory import ArraySource
 from numpy.typing import NDArray
-from PIL import Image
 
 from cellseg.pipeline import Config, overview, read_workflow, run
 from cellseg.pipeline.image import Image as LazyImage
 from cellseg.pipeline.inputs import Inputs, Plane
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.overview import LARGEST, OUTLINE, TICK, TICK_PX, outlines, ticks
+from cellseg.pipeline.pictures import read_picture
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.tiles import Box, Grid
 from exact import Exact
@@ -40,7 +40,7 @@ def test_a_large_image_is_shown_small_with_its_cells(tmp_path: Path) -> None:
     (tmp_path / "w.toml").write_text('images = "wide.tif"\n[normalise]\nmethod = "none"\n')
     workflow = read_workflow(tmp_path / "w.toml", output=tmp_path / "out")
     result = run(workflow, Config(device="cpu"), Exact())
-    picture = np.asarray(Image.open(result.image("wide").overview_path))
+    picture = read_picture(result.image("wide").overview_path)
     assert picture.shape[0] >= 150  # a caption is under it
     assert picture.shape[1:] == (LARGEST // 2 + 250, 3)
     assert tuple(picture[65, 500]) == OUTLINE

@@ -14,13 +14,13 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from PIL import Image
 
 from cellseg.models import CellsegError
 from cellseg.pipeline import Config, Result, Workflow, read_workflow, run
 from cellseg.pipeline.cli import main
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.overview import REGION
+from cellseg.pipeline.pictures import read_picture
 from cellseg.pipeline.plan import plan
 from cellseg.pipeline.tiles import Box
 from exact import Counting, Exact
@@ -242,7 +242,7 @@ def test_workers_and_other_measurements_change_nothing(folder: Path) -> None:
 def test_the_picture_shows_the_outline(folder: Path) -> None:
     box = "region.box_px=[100, 50, 220, 300]"
     part = run(workflow(folder, "part", box), CPU, Exact())
-    picture = np.asarray(Image.open(part.image("a").overview_path))
+    picture = read_picture(part.image("a").overview_path)
     drawn = (picture == REGION).all(axis=2)
     rows, columns = np.nonzero(drawn)
     assert (rows.min(), rows.max()) == (100, 219)
