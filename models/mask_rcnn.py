@@ -28,7 +28,8 @@ from cellseg.models.region_proposals import (
     ProposalHead,
     RegionProposals,
 )
-from cellseg.models.regions import Regions, box_head, mask_head, region_pool
+from cellseg.models.regions import Regions, box_head, mask_head
+from cellseg.models.roi_pool import region_pool
 from cellseg.models.settings import NetworkSettings
 from cellseg.models.timing import part
 

@@ -22,7 +22,7 @@ from cellseg.models.backbones import Stage5, stage_channels, twice
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector, load
 from cellseg.models.mask_rcnn import MaskRCNN
-from cellseg.models.regions import CANONICAL_LEVEL, CANONICAL_PX, MultiScaleRoIPool, _level
+from cellseg.models.roi_pool import CANONICAL_LEVEL, CANONICAL_PX, MultiScaleRoIPool, _level
 from cellseg.models.settings import MaskRCNNSettings, NetworkSettings
 from cellseg.models.weights import save_weights
 
