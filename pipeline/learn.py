@@ -18,6 +18,7 @@ from cellseg.pipeline.config import Config
 from cellseg.pipeline.curve import Curve
 from cellseg.pipeline.files import write_json
 from cellseg.pipeline.samples import median_diameter, read_samples
+from cellseg.pipeline.stopping import asked, check
 from cellseg.pipeline.training_set import CLASSES
 from cellseg.pipeline.validation import (
     LEAST_SCORE,
@@ -157,6 +158,11 @@ class Learning:
 
         Weights that a training starts from are measured first, and kept unless
         it finds better ones.
+
+        Raises
+        ------
+        Stopped
+            If that was asked, see `cellseg.pipeline.stopping`, with a checkpoint of the last step.
         """
         trainer, settings = self.trainer, self.settings
         if settings.start is not None and trainer.count == 0:
@@ -178,6 +184,9 @@ class Learning:
             if trainer.count % settings.checkpoint_every == 0 or trainer.done:
                 trainer.save(self.checkpoint_path)
             yield Step(trainer.count, losses, validation)
+            if asked() and not trainer.done:
+                trainer.save(self.checkpoint_path)
+                check()
 
     def _validate(self) -> Validation:
         """Calibrate the averaged network, and measure it as it will be used."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from cellseg.models.weights import load_tensors, read_card
 from cellseg.pipeline import Config, read_workflow, run
 from cellseg.pipeline.learn import Learning
 from cellseg.pipeline.samples import read_samples
+from cellseg.pipeline.stopping import Stopped, heeding
 from cellseg.pipeline.training_set import TrainingSet
 from synthetic import cells
 
@@ -89,6 +92,19 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     list(resumed.steps())
     assert resumed.weights_path.read_bytes() == straight.weights_path.read_bytes()
     assert resumed.curve.csv_path.read_text() == straight.curve.csv_path.read_text()
+
+
+def test_a_signal_stops_a_training_after_the_step_at_work(settings: TrainSettings) -> None:
+    """A batch system sends it some time before it kills."""
+    steps = Learning(settings, CPU).steps()
+    with heeding():
+        assert next(steps).count == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            next(steps)
+    resumed = Learning(settings, CPU)
+    assert resumed.trainer.count == 1
+    assert [step.count for step in resumed.steps()] == [2, 3, 4]
 
 
 def test_validation_images_are_never_trained_on(settings: TrainSettings) -> None:
