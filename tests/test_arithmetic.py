@@ -100,7 +100,7 @@ def test_a_region_does_not_depend_on_how_many_others_there_are(nuclei: Detector)
     torch.manual_seed(0)
     heads = nuclei.network.get_submodule("roi_heads")
     assert isinstance(heads, nn.Module)
-    small, large = torch.randn(70, 5, 5, 64), torch.randn(70, 14, 14, 64)
+    small, large = torch.randn(70, 4, 4, 48), torch.randn(70, 14, 14, 48)
 
     def results(count: int) -> list[Tensor]:
         with torch.inference_mode(), steady("cpu"):
