@@ -17,6 +17,7 @@ from cellseg.models import Segmenter
 from cellseg.models.settings import MaskRCNNSettings
 from cellseg.pipeline import Config
 from cellseg.pipeline.image import open_image
+from cellseg.pipeline.inference import settled
 from cellseg.pipeline.named_model import NamedModel
 from cellseg.pipeline.score import Score, match, pool
 from cellseg.pipeline.tiles import Box
@@ -39,7 +40,8 @@ def reference() -> Configuration:
 
 def model_of(configuration: Configuration) -> Segmenter:
     """Return the shipped model as a configuration has it."""
-    return NamedModel(MaskRCNNSettings(), configuration.config).loaded()
+    model = MaskRCNNSettings()
+    return NamedModel(model, settled(configuration.config, model)).loaded()
 
 
 def crop_of(slide: Path, side: int = CROP) -> NDArray[Any]:
