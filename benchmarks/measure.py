@@ -40,8 +40,8 @@ from cellseg.pipeline.measure_settings import Measure
 from cellseg.pipeline.order import RUN
 from cellseg.pipeline.overlaps import Overlaps
 from cellseg.pipeline.plan import plan
-from cellseg.pipeline.results import write_table
 from cellseg.pipeline.table import WINDOW, cell_table
+from cellseg.pipeline.table_files import write_table
 from cellseg.pipeline.tiles import Box
 
 SIDE = 2048

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellseg.pipeline.cell_columns import Measurement, measurements
 from cellseg.pipeline.cell_rows import of_length, with_columns
 from cellseg.pipeline.exported import ExportedImage
-from cellseg.pipeline.results import plain
+from cellseg.pipeline.table_files import plain
 
 ROWS = 2**14
 """Cells that are written together, and lie together on disk."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellseg.pipeline.histograms import MOST_ROWS, spread_groups
-from cellseg.pipeline.results import batches, group_rows
 from cellseg.pipeline.table import BOX
+from cellseg.pipeline.table_files import batches, group_rows
 
 SHOWN = 6
 """Cells of each kind."""

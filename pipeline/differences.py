@@ -21,9 +21,10 @@ from cellseg.models.errors import CellsegError
 from cellseg.pipeline.files import replace_file
 from cellseg.pipeline.image import Image
 from cellseg.pipeline.masks import MaskSource, find_masks
-from cellseg.pipeline.results import Results, write_table
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.scan import Scan, T, X, Y, Z
 from cellseg.pipeline.score import Overlaps
+from cellseg.pipeline.table_files import write_table
 from cellseg.pipeline.tiles import Box, Grid
 
 WINDOW_PX = 2048

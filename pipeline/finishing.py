@@ -17,12 +17,12 @@ from cellseg.pipeline.overview import overview
 from cellseg.pipeline.pixel_size import area_counts, doubt_median, median_diameter_px
 from cellseg.pipeline.quality import image_quality, quality_warnings
 from cellseg.pipeline.region_report import region_facts, region_notes
-from cellseg.pipeline.results import row_groups
 from cellseg.pipeline.table import (
     AUDITED,
     schema,
     seam_counts,
 )
+from cellseg.pipeline.table_files import row_groups
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.worker import side_by_side
 

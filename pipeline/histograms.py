@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cellseg.pipeline.results import batches, group_rows
+from cellseg.pipeline.table_files import batches, group_rows
 
 BINS = 48
 SAMPLE_ROWS = 20_000

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 QUALITY = 82
+CAPTION_PX, CAPTION_MARGIN_PX = 11, 4
+"""Height of the letters under an overview, and the space around them."""
 MOST_COLOURS = 16
 """Beside greys; a picture of more colours is written as it is."""
 
@@ -27,6 +29,25 @@ def data_uri(picture: Picture, quality: int = QUALITY) -> str:
     file = BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def captioned(picture: Picture, text: str) -> Picture:
+    """Return a picture (h, w, 3) with some text under it, in as many lines as it needs."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width = picture.shape[1]
+    font = ImageFont.load_default(CAPTION_PX)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        fits = font.getlength(longer) <= width - 2 * CAPTION_MARGIN_PX
+        lines[-1:] = [longer] if fits or not lines[-1] else [lines[-1], word]
+    height = len(lines) * (CAPTION_PX + CAPTION_MARGIN_PX) + CAPTION_MARGIN_PX
+    strip = Image.new("RGB", (width, height))
+    ImageDraw.Draw(strip).multiline_text(
+        (CAPTION_MARGIN_PX, 1), "\n".join(lines), font=font, spacing=CAPTION_MARGIN_PX
+    )
+    return np.concatenate([picture, np.asarray(strip, np.uint8)])
 
 
 def few_colours(picture: Picture) -> Image:

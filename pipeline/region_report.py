@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg.pipeline.interest import Interest, Outlines, Survey
-from cellseg.pipeline.results import row_groups
+from cellseg.pipeline.table_files import row_groups
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel
 

@@ -32,8 +32,9 @@ from cellseg.pipeline.report_wells import (
     plates,
 )
 from cellseg.pipeline.report_words import grouped
-from cellseg.pipeline.results import DAMAGED, Results, read_columns, read_table
+from cellseg.pipeline.results import DAMAGED, Results
 from cellseg.pipeline.table import measurements
+from cellseg.pipeline.table_files import read_columns, read_table
 
 PAGE = "cellseg.pipeline.report_page"
 SCRIPTS = ("base.js", "charts.js", "plates.js", "sections.js")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.cell_rows import together, with_columns
+from cellseg.pipeline.cell_rows import together
 from cellseg.pipeline.diameter import Estimated
 from cellseg.pipeline.files import append_line
 from cellseg.pipeline.files import replace_file as replace_file
@@ -28,8 +27,9 @@ from cellseg.pipeline.files import write_json as write_json
 from cellseg.pipeline.inside import InsideLabels
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.ngff import Version, group_node
-from cellseg.pipeline.pictures import few_colours
+from cellseg.pipeline.pictures import captioned, few_colours
 from cellseg.pipeline.place import Place
+from cellseg.pipeline.table_files import rows_like, write_csv, write_table
 
 KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
 Facts = dict[str, Any]
@@ -225,7 +225,7 @@ class Results:
         if table is None or not csv:
             path.with_suffix(".csv").unlink(missing_ok=True)
         else:
-            _write_csv(path.with_suffix(".csv"), [table], table.schema)
+            write_csv(path.with_suffix(".csv"), [table], table.schema)
 
     def write_cells(
         self,
@@ -257,14 +257,14 @@ class Results:
 
         def tables() -> Iterator[pa.Table]:
             # Many small images together: a group of rows for each would take as long to write.
-            for table in together(table for path in paths for table in _like(path, schema)):
+            for table in together(table for path in paths for table in rows_like(path, schema)):
                 for name, values in more.items():
                     table = table.append_column(name, values(table))
                 yield table
 
         rows = write_table(self.cells_path, tables(), whole)
         if csv:
-            _write_csv(self.folder / "cells.csv", tables(), whole)
+            write_csv(self.folder / "cells.csv", tables(), whole)
         else:
             (self.folder / "cells.csv").unlink(missing_ok=True)
         return rows
@@ -470,108 +470,7 @@ class ImageResults:
 
     def write_overview(self, picture: NDArray[np.uint8], caption: str) -> None:
         """Write the picture (H, W, 3), and a line or more of text under it."""
-        whole = np.concatenate([picture, _caption(caption, picture.shape[1])])
-        image = few_colours(whole)
+        image = few_colours(captioned(picture, caption))
         # A third of the time of the usual 6, and no larger a file.
         about: dict[str, Any] = {"format": "PNG", "compress_level": 1}
         replace_file(self.overview_path, lambda path: image.save(path, **about))
-
-
-CAPTION_PX, CAPTION_MARGIN_PX = 11, 4
-"""Height of the letters under an overview, and the space around them."""
-
-
-def _caption(text: str, width: int) -> NDArray[np.uint8]:
-    """Return a strip (h, width, 3) with some text, in as many lines as it needs."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(CAPTION_PX)
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        fits = font.getlength(longer) <= width - 2 * CAPTION_MARGIN_PX
-        lines[-1:] = [longer] if fits or not lines[-1] else [lines[-1], word]
-    height = len(lines) * (CAPTION_PX + CAPTION_MARGIN_PX) + CAPTION_MARGIN_PX
-    strip = Image.new("RGB", (width, height))
-    ImageDraw.Draw(strip).multiline_text(
-        (CAPTION_MARGIN_PX, 1), "\n".join(lines), font=font, spacing=CAPTION_MARGIN_PX
-    )
-    return np.asarray(strip, np.uint8)
-
-
-def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, writer: str = "") -> int:
-    """Write tables one after the other as a Parquet file; return its rows.
-
-    See `replace_file` for `writer`.
-    """
-    rows = 0
-
-    def write(partial: Path) -> None:
-        nonlocal rows
-        # Through Python's own file, whose errors say which one they are.
-        with partial.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as out:
-            for table in tables:
-                out.write_table(table.cast(schema))
-                rows += len(table)
-
-    replace_file(path, write, writer)
-    return rows
-
-
-def _write_csv(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
-    def write(partial: Path) -> None:
-        text = plain(schema.empty_table()).schema
-        with partial.open("wb") as file, pyarrow.csv.CSVWriter(file, text) as out:
-            for table in tables:
-                out.write_table(plain(table))
-
-    replace_file(path, write)
-
-
-def plain(table: pa.Table) -> pa.Table:
-    """Return a table with each list as text, its items with spaces between."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_list(field.type):
-            items = pc.cast(table[field.name], pa.list_(pa.string()))
-            table = table.set_column(place, field.name, pc.binary_join(items, " "))
-    return table
-
-
-def _like(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of an image with all columns of a schema."""
-    for table in row_groups(path):
-        yield with_columns(table, schema).replace_schema_metadata(None)
-
-
-def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield a Parquet file's rows, group by group."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns)
-
-
-def group_rows(path: Path) -> list[int]:
-    """Return the number of rows in each row group of a Parquet file."""
-    metadata = pq.read_metadata(path)
-    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-
-
-def batches(
-    path: Path, columns: Sequence[str], groups: Sequence[int] | None = None, length: int = 2**16
-) -> Iterator[pa.RecordBatch]:
-    """Yield some columns of some row groups, by default all, `length` rows at a time."""
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(length, row_groups=groups, columns=list(columns))
-
-
-def read_table(path: Path) -> pa.Table | None:
-    """Return a small table that may be missing: None then."""
-    if not path.is_file():
-        return None
-    with pq.ParquetFile(path) as file:  # `read_table` takes a third of a second to import
-        return file.read()
-
-
-def read_columns(path: Path) -> pa.Schema:
-    """Return the columns of a table."""
-    return pq.read_schema(path)

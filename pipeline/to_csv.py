@@ -11,7 +11,7 @@ import pyarrow.csv
 from cellseg.pipeline.cell_rows import with_columns
 from cellseg.pipeline.exported import BATCH, ExportedImage
 from cellseg.pipeline.files import whole
-from cellseg.pipeline.results import plain
+from cellseg.pipeline.table_files import plain
 
 
 def write_csv(images: Sequence[ExportedImage], path: Path) -> Iterator[str]:

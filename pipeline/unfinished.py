@@ -29,9 +29,10 @@ from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
-from cellseg.pipeline.results import DAMAGED, replace_file, write_json, write_table
+from cellseg.pipeline.results import DAMAGED, replace_file, write_json
 from cellseg.pipeline.scan import Scan
 from cellseg.pipeline.stitch import extent_of
+from cellseg.pipeline.table_files import write_table
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.track import Tracks, arrays_of
 from cellseg.pipeline.volumes import Volumes

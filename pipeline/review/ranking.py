@@ -14,13 +14,14 @@ import pandas as pd
 import pyarrow as pa
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.results import DAMAGED, Results, read_columns, row_groups
+from cellseg.pipeline.results import DAMAGED, Results
 from cellseg.pipeline.review.contents import Contents
 from cellseg.pipeline.review.differing import with_differences
 from cellseg.pipeline.review.doubts import COLUMNS, doubts
 from cellseg.pipeline.review.norms import NEEDED, Norms
 from cellseg.pipeline.review.queue import Order, Queue
 from cellseg.pipeline.review.settled import settled_cells
+from cellseg.pipeline.table_files import read_columns, row_groups
 
 __all__ = ["cells_of_all", "norms_of", "queue_of"]
 
