@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 
 Span = tuple[int, int, int]
 """A row group, and the first and last (half open) of its rows."""
+TOGETHER = 2**12
+"""Rows of small images that are a group of rows together: a group for each takes long to write, and
+what reads one image, or a sample spread over a run, reads whole groups."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,16 @@ def of_length(tables: Iterable[pa.Table], length: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def together(tables: Iterable[pa.Table], least: int = 2**16) -> Iterator[pa.Table]:
+def together(tables: Iterable[pa.Table], least: int = TOGETHER) -> Iterator[pa.Table]:
     """Yield the same rows, tables of few rows joined until they have `least`."""
     held: list[pa.Table] = []
+    rows = 0
     for table in tables:
         held.append(table)
-        if sum(map(len, held)) >= least:
+        rows += len(table)
+        if rows >= least:
             yield pa.concat_tables(held)
-            held = []
+            held, rows = [], 0
     if held:
         yield pa.concat_tables(held)
 
