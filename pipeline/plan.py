@@ -35,7 +35,7 @@ from cellseg.pipeline.source import Shape
 from cellseg.pipeline.table import is_number, schema
 from cellseg.pipeline.workflow import Workflow
 
-FORMAT = 5
+FORMAT = 6
 """Counts up when the same input and workflow would give other files."""
 
 
