@@ -93,6 +93,12 @@ def simplified(network: nn.Module) -> nn.Module:
     return copied
 
 
+def _like(layer: nn.Module, other: nn.Module) -> bool:
+    """Return whether two layers differ in their channels and weights alone."""
+    keys = ("kernel_size", "stride", "padding", "output_padding", "dilation", "groups")
+    return all(getattr(layer, key) == getattr(other, key) for key in keys)
+
+
 def _end_in_quarters(layers: nn.Sequential) -> None:
     """Put `Quarters` in place of the three layers that it stands for, where `layers` end so."""
     if len(layers) < 3:
@@ -102,8 +108,8 @@ def _end_in_quarters(layers: nn.Sequential) -> None:
         isinstance(doubling, nn.ConvTranspose2d)
         and isinstance(between, nn.ReLU)
         and isinstance(last, nn.Conv2d)
-        and doubling.kernel_size == doubling.stride == (2, 2)
-        and last.kernel_size == (1, 1)
+        and _like(doubling, nn.ConvTranspose2d(1, 1, 2, stride=2))
+        and _like(last, nn.Conv2d(1, 1, 1))
     ):
         del layers[-2:]
         layers[-1] = Quarters(doubling, last)

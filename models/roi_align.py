@@ -12,7 +12,7 @@ from torch.nn.functional import embedding_bag
 from torchvision.ops import MultiScaleRoIAlign
 
 AT_ONCE = 2048
-"""Regions whose weights are held at a time: some megabytes."""
+"""Regions whose weights are held at a time: tens of megabytes at most."""
 
 
 class RoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]

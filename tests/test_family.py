@@ -17,7 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_pool
 from torchvision.ops.poolers import LevelMapper
 
-from cellseg.models import region_proposals
+from cellseg.models import region_proposals, regions
 from cellseg.models.backbones import Stage5, stage_channels, twice
 from cellseg.models.dataset import target
 from cellseg.models.detector import Detector, load
@@ -300,3 +300,36 @@ def test_agnostic_masks_know_no_class(loss: str, channels: int) -> None:
     logits = LOGITS[:, :channels]
     losses = {float(heads._mask_loss(logits, TRUTH, kinds)) for kinds in (KINDS, KINDS.flip(0))}
     assert len(losses) == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"roi": "pool"}, {"classes": 3}], ids=named)
+def test_regions_are_answered_in_their_order_however_few_are_seen_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    heads = tiny(**changes).eval().roi_heads
+    made = torch.Generator().manual_seed(0)
+    features = {
+        name: torch.randn(2, 8, 128 // stride, 128 // stride, generator=made)
+        for name, stride in (("fine", 2), ("0", 4), ("1", 8))
+    }
+    # Of all sizes, so from all levels; and none in the second image.
+    corner = 60 * torch.rand(40, 2, generator=made)
+    side = 4 + 60 * torch.rand(40, 2, generator=made) ** 3
+    boxes = [torch.cat([corner, corner + side], 1), torch.zeros(0, 4)]
+
+    def answers(at_once: int, boxes: list[Tensor]) -> list[Tensor]:
+        monkeypatch.setattr(regions, "IN_CACHE", at_once)
+        with torch.inference_mode():
+            shapes = [(128, 128)] * len(boxes)
+            return [
+                *heads._classify(features, boxes, shapes),
+                heads._mask_logits(features, boxes, shapes),
+            ]
+
+    together = answers(2**30, boxes)
+    assert [len(each) for each in together] == [40, 40, 40]
+    for got, expected in zip(answers(1, boxes), together, strict=True):
+        assert torch.allclose(got, expected, atol=1e-5)
+    alone = [answers(1, [boxes[0][n : n + 1]]) for n in range(40)]
+    for got, expected in zip(map(torch.cat, zip(*alone, strict=True)), together, strict=True):
+        assert torch.allclose(got, expected, atol=1e-5)

@@ -64,6 +64,19 @@ def test_quarters_are_the_transposed_convolution_that_they_stand_for(outputs: in
         assert torch.allclose(inner(regions), layers(regions), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [nn.Conv2d(4, 2, 3), nn.Conv2d(4, 2, 1, stride=2), nn.Conv2d(4, 2, 1, padding=1), nn.ReLU()],
+)
+def test_what_only_looks_like_the_end_of_a_mask_head_stays(last: nn.Module) -> None:
+    layers = nn.Sequential(nn.ConvTranspose2d(3, 4, 2, stride=2), nn.ReLU(), last)
+    assert [type(layer) for layer in simplified(layers).children()] == [
+        nn.ConvTranspose2d,
+        nn.ReLU,
+        type(last),
+    ]
+
+
 @pytest.mark.parametrize("side", [64, 160])
 def test_coarser_masks_are_of_the_same_cells(side: int) -> None:
     made, planes = network(), [np.random.default_rng(1).random((1, side, side), np.float32)]
