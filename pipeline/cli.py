@@ -38,11 +38,17 @@ class OneLine(click.Group):
             )
             ctx.exit(1)
         except Stopped as stopped:
-            click.echo(f"cellseg: {stopped}. The same command goes on from here.", err=True)
+            click.echo(f"cellseg: {stopped}. {_goes_on()}", err=True)
             ctx.exit(CONTINUE)
         except KeyboardInterrupt:
-            click.echo("cellseg: stopped. The same command goes on from here.", err=True)
+            click.echo(f"cellseg: stopped. {_goes_on()}", err=True)
             ctx.exit(130)
+
+
+def _goes_on() -> str:
+    """Say which command goes on with what was stopped."""
+    fresh = ", without --fresh," if "--fresh" in sys.argv else ""
+    return f"The same command{fresh} goes on from here."
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
