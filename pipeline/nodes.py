@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 from cellseg.pipeline.ngff import Version
 
-__all__ = ["Files", "described", "write"]
+__all__ = ["Files", "described", "write_hierarchy"]
 
 Files = Mapping[str, bytes]
 """Files of metadata, by their path within a hierarchy."""
@@ -32,7 +32,7 @@ def described(make: Callable[[zarr.Group], object], ngff: Version) -> Files:
     return {name: content.to_bytes() for name, content in files.items()}
 
 
-def write(folder: Path, files: Files, own: Mapping[str, Any]) -> None:
+def write_hierarchy(folder: Path, files: Files, own: Mapping[str, Any]) -> None:
     """Write a hierarchy, the attributes of its first group last.
 
     Parameters

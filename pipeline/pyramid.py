@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from cellseg.pipeline.ngff import Version, node_attributes, zarr_format
-from cellseg.pipeline.nodes import Files, described, write
+from cellseg.pipeline.nodes import Files, described, write_hierarchy
 from cellseg.pipeline.paint import LabelImage, halve
 from cellseg.pipeline.tiles import Box, Grid
 from cellseg.pipeline.voxel import Voxel
@@ -61,8 +61,9 @@ class Pyramid:
 
         `own` are attributes beside those of OME-Zarr.
         """
-        about = voxel_um, ngff, self.path.name
-        write(self.path, _described(tuple(shape), levels, (CHUNK, SHARD), *about), own)
+        sides, name = (CHUNK, SHARD), self.path.name
+        files = _described(tuple(shape), levels, sides, voxel_um=voxel_um, ngff=ngff, name=name)
+        write_hierarchy(self.path, files, own)
 
     def rescale(self, voxel_um: Voxel | None) -> None:
         """Write another size of a voxel into the metadata; the pixels stay."""

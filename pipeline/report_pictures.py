@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellseg.pipeline.chosen_cells import choose
-from cellseg.pipeline.config import cores
 from cellseg.pipeline.crops import UNREADABLE, Crops
 from cellseg.pipeline.pictures import data_uri, thumbnail
 from cellseg.pipeline.report_run import picture_link
+from cellseg.pipeline.worker import side_by_side
 
 MOST_OVERVIEWS, MOST_BYTES = 48, 4_000_000
 SIDES = ((2, 1100), (6, 560), (MOST_OVERVIEWS, 340))
@@ -42,9 +41,8 @@ def overviews(crops: Crops, reports: Sequence[Mapping[str, Any]]) -> dict[str, A
     side = next((px for most, px in SIDES if len(chosen) <= most), SIDES[-1][1])
     shown: list[dict[str, Any]] = []
     size = 0
-    with ThreadPoolExecutor(cores()) as threads:
-        names = [reports[number]["name"] for number in chosen]
-        pictures = threads.map(lambda name: _small(crops, name, side), names)
+    names = [reports[number]["name"] for number in chosen]
+    pictures = side_by_side(lambda name: _small(crops, name, side), names)
     for number, own in zip(chosen, pictures, strict=True):
         if own is None:
             continue

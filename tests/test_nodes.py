@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from cellseg.pipeline.ngff import Version, node_attributes
-from cellseg.pipeline.nodes import described, write
+from cellseg.pipeline.nodes import described, write_hierarchy
 
 
 def fill(group: zarr.Group) -> None:
@@ -21,7 +21,7 @@ def fill(group: zarr.Group) -> None:
 def test_a_hierarchy_is_written_as_zarr_writes_it(tmp_path: Path, ngff: Version) -> None:
     files = described(fill, ngff)
     for name in ("a", "b"):
-        write(tmp_path / name, files, {"key": name})
+        write_hierarchy(tmp_path / name, files, {"key": name})
     fill(zarr.create_group(tmp_path / "zarr", zarr_format=2 if ngff == "0.4" else 3))
     for name in ("a", "b"):
         group = zarr.open_group(tmp_path / name, mode="r+")
