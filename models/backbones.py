@@ -21,7 +21,7 @@ RESNETS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
 }
-"""By name; of one block a stage there is none published, which is the fastest."""
+"""By name. `resnet10` has one block a stage and is the fastest; no weights of it are published."""
 STEM_CHANNELS = 64
 C4_STAGES = 3
 
