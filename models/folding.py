@@ -20,8 +20,7 @@ def folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
     norm : nn.BatchNorm2d or None
         In evaluation: by what it has learned of the mean and variance.
     """
-    weight = layer.weight.detach().double()
-    bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+    weight, bias = layer.weight.detach().double(), _bias(layer)
     if norm is None:
         return weight, bias.double()
     scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()

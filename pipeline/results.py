@@ -28,7 +28,7 @@ from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.ngff import Version, group_node
 from cellseg.pipeline.pictures import captioned, few_colours
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.table_files import rows_like, write_csv, write_table
+from cellseg.pipeline.table_files import row_groups, rows_like, write_csv, write_table
 
 KEY, LABELS_KEY, FACTS = "cellseg.key", "cellseg.labels", "cellseg.facts"
 Facts = dict[str, Any]
@@ -438,11 +438,7 @@ class ImageResults:
 
     def cell_groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield some columns of the table, group by group of its rows; those that there are."""
-        with pq.ParquetFile(self.cells_path) as file:
-            there = set(file.schema_arrow.names)
-            wanted = [name for name in columns if name in there]
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=wanted)
+        yield from row_groups(self.cells_path, columns)
 
     def cell_rows(self, columns: Sequence[str], length: int) -> Iterator[pa.Table]:
         """Yield some columns of the table, `length` rows at a time."""

@@ -21,7 +21,7 @@ from cellseg.pipeline.review.doubts import COLUMNS, doubts
 from cellseg.pipeline.review.norms import NEEDED, Norms
 from cellseg.pipeline.review.queue import Order, Queue
 from cellseg.pipeline.review.settled import settled_cells
-from cellseg.pipeline.table_files import read_columns, row_groups
+from cellseg.pipeline.table_files import row_groups
 
 __all__ = ["cells_of_all", "norms_of", "queue_of"]
 
@@ -62,8 +62,7 @@ def cells_of_all(contents: Contents, columns: Collection[str], every: int = 1) -
 
 
 def _parts(path: Path, columns: Collection[str], every: int) -> Iterator[pa.Table]:
-    there = set(read_columns(path).names)
-    for table in row_groups(path, [name for name in columns if name in there]):
+    for table in row_groups(path, list(columns)):
         if every > 1:
             table = table.take(np.arange(0, len(table), every))
         yield _encoded(table)
