@@ -180,7 +180,7 @@ def waits(results: Path) -> dict[str, list[float]]:
 
 def whole_plate(folder: Path) -> dict[str, float]:
     """Return how long the queue of a plate of a million cells takes, in s and ms."""
-    from cellseg.pipeline.results import ImageResults
+    from cellseg.pipeline.image_results import ImageResults
     from cellseg.pipeline.review.contents import Contents, Entry
     from cellseg.pipeline.review.ranking import queue_of
 

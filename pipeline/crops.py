@@ -16,13 +16,15 @@ from cellseg.models.errors import CellsegError
 from cellseg.models.normalise import Normalisation, decide
 from cellseg.models.settings import Percentile
 from cellseg.pipeline.assembled import open_field
+from cellseg.pipeline.files import DAMAGED
 from cellseg.pipeline.image import Image, open_image
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.inputs import Inputs
 from cellseg.pipeline.overview import GAMMA, LARGEST, OUTLINE, outlines
 from cellseg.pipeline.pictures import Picture, read_picture, resized
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field, find
-from cellseg.pipeline.results import DAMAGED, ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.sampling import sample_windows
 from cellseg.pipeline.source import Shape
 from cellseg.pipeline.table import BOX

@@ -17,9 +17,10 @@ from cellseg.models.instances import Instances
 from cellseg.models.meeting import spread
 from cellseg.pipeline.cell_rows import CellRows, rows_by_image, rows_of_file
 from cellseg.pipeline.image import open_image
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.masks import stem_of
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.table import BOX, WINDOW
 from cellseg.pipeline.tiles import Box
 from cellseg.pipeline.voxel import Voxel

@@ -8,10 +8,14 @@ import os
 import shutil
 import socket
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
+
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+"""What reading a file that is missing, empty or cut off raises."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object], writer: str = "") -> None:

@@ -20,11 +20,12 @@ from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.complete import Rules
 from cellseg.pipeline.copied import CopiedImage
 from cellseg.pipeline.corrections import Corrections
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.keys import Keys, digest
 from cellseg.pipeline.link_rules import LinkRules
 from cellseg.pipeline.ngff import level_count
 from cellseg.pipeline.pyramid import regions
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.segment import Scene
 from cellseg.pipeline.stitch import HELD
 from cellseg.pipeline.tiles import Blocks, Box, Grid

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.files import write_json
 from cellseg.pipeline.ngff import attributes, group_node, read_json
-from cellseg.pipeline.results import write_json
 from cellseg.pipeline.source import naming
 
 __all__ = ["check_linkable", "clear_image", "link_pixels"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg.pipeline.crops import Crops
+from cellseg.pipeline.files import DAMAGED
 from cellseg.pipeline.gate_settings import Controls
 from cellseg.pipeline.histograms import histograms
 from cellseg.pipeline.report_pictures import cell_pictures, overviews
@@ -32,7 +33,7 @@ from cellseg.pipeline.report_wells import (
     plates,
 )
 from cellseg.pipeline.report_words import grouped
-from cellseg.pipeline.results import DAMAGED, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.table import measurements
 from cellseg.pipeline.table_files import read_columns, read_table
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg.pipeline.export import Exported
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 
 
 @dataclass(frozen=True)

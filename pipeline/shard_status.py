@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg.pipeline.results import DAMAGED, Results
+from cellseg.pipeline.files import DAMAGED
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.shard_records import ShardState, read_shards
 from cellseg.pipeline.status import NAMED, read_status, span
 

@@ -19,9 +19,10 @@ from cellseg.pipeline.controls import Well, control_table, nullable, scores
 from cellseg.pipeline.file_names import natural
 from cellseg.pipeline.gate_settings import Controls
 from cellseg.pipeline.gates import Gate, values_of
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plan import ImageReport
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.statistics import STATISTICS, statistics_of
 from cellseg.pipeline.table import measurements
 

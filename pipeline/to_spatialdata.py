@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 
 from cellseg.pipeline.annotated import ROWS, TEXT, Writer, survey, write_cells
 from cellseg.pipeline.exported import ExportedImage
-from cellseg.pipeline.files import whole_folder
+from cellseg.pipeline.files import DAMAGED, whole_folder
 from cellseg.pipeline.labels import layer_name
 from cellseg.pipeline.ngff import level_count, read_json
 from cellseg.pipeline.outline import Ring, outlines
 from cellseg.pipeline.pyramid import Pyramid, regions
-from cellseg.pipeline.results import DAMAGED
 from cellseg.pipeline.tiles import Box
 
 TABLE, KEY, INSTANCE = "cells", "element", "label"

@@ -24,12 +24,11 @@ from cellseg.models import CellsegError
 from cellseg.pipeline.candidate import Candidates
 from cellseg.pipeline.cells import TYPES, Cells
 from cellseg.pipeline.decided import Decided
-from cellseg.pipeline.files import own_name
+from cellseg.pipeline.files import DAMAGED, own_name, replace_file, write_json
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.link_rules import Shares
 from cellseg.pipeline.order import on_plane
 from cellseg.pipeline.overlaps import Overlaps, Shared
-from cellseg.pipeline.results import DAMAGED, replace_file, write_json
 from cellseg.pipeline.scan import Scan
 from cellseg.pipeline.stitch import extent_of
 from cellseg.pipeline.table_files import write_table

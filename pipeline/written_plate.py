@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cellseg.models.errors import CellsegError
+from cellseg.pipeline.files import write_json
 from cellseg.pipeline.hcs import Grid, grid_over
 from cellseg.pipeline.ngff import attributes, group_node
-from cellseg.pipeline.results import write_json
 from cellseg.pipeline.segment import Scene
 
 __all__ = ["WrittenPlate", "plates_of", "retire"]

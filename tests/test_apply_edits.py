@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from cellseg.models import CellsegError
 from cellseg.pipeline import pyramid, read_workflow, run
 from cellseg.pipeline.cli import main
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.labels import LabelStore
 from cellseg.pipeline.pyramid import Pyramid
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.review.edits import ApplyEdits, Editor, apply, pending_edits
 from cellseg.pipeline.tiles import Box
 from corrected import CPU, on_disk, results_of, table, view

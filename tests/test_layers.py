@@ -16,7 +16,7 @@ FILES = [
 COMMANDS = {"cli", "cli_learn", "cli_options", "cli_results", "cli_run", "cli_said"}
 READERS = {"image", "ome_zarr", "source", "tiff", "tiff_layout", "tiff_metadata", "voxel"}
 WIDGETS = {f"review/{path.stem}" for path in FILES if path.stem.endswith("widget")}
-WRITERS = {"results", "labels", "pyramid", "nodes", "copied"}
+WRITERS = {"labels", "pyramid", "nodes", "copied"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -62,7 +62,10 @@ def test_only_models_import_torch_at_the_top() -> None:
         ("bioio", {"pipeline/other_formats"}),
         (
             "pyarrow.parquet",
-            {f"pipeline/{n}" for n in ("results", "table_files", "cell_rows", "to_spatialdata")},
+            {
+                f"pipeline/{n}"
+                for n in ("image_results", "table_files", "cell_rows", "to_spatialdata")
+            },
         ),
         ("PIL", {"pipeline/pictures"}),
         ("click", {"pipeline/progress"} | {f"pipeline/{name}" for name in COMMANDS}),

@@ -23,13 +23,13 @@ from cellseg.models import CellsegError, Instances
 from cellseg.pipeline import Config, Result, Workflow, pyramid, read_workflow, run
 from cellseg.pipeline.files import own_name
 from cellseg.pipeline.image import open_image
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.job import Job
 from cellseg.pipeline.keys import Keys
 from cellseg.pipeline.ome_zarr import label_layers
 from cellseg.pipeline.overview import OUTLINE, SHARED
 from cellseg.pipeline.pictures import read_picture
 from cellseg.pipeline.plan import plan
-from cellseg.pipeline.results import ImageResults
 from cellseg.pipeline.stages import Run
 from cellseg.pipeline.tiles import Box
 from exact import LEVELS, Known

@@ -17,12 +17,12 @@ import numpy as np
 from cellseg.models import CellsegError
 from cellseg.pipeline.config import Config
 from cellseg.pipeline.corrections import Corrections
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.order import RUN
 from cellseg.pipeline.plan import ImageReport
 from cellseg.pipeline.remeasure import RunAgain
 from cellseg.pipeline.rescan import KEPT, TRACKED
 from cellseg.pipeline.result import Progress
-from cellseg.pipeline.results import ImageResults
 from cellseg.pipeline.review.edit_log import EditLog, applied_line, applying_line, read_log
 from cellseg.pipeline.review.known import images_of
 

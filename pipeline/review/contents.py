@@ -14,12 +14,14 @@ import pandas as pd
 
 from cellseg.models.errors import CellsegError, nearest
 from cellseg.pipeline.assembled import open_field
+from cellseg.pipeline.files import DAMAGED
 from cellseg.pipeline.hcs import members
 from cellseg.pipeline.image import Image, open_image
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.ngff import attributes
 from cellseg.pipeline.place import Place
 from cellseg.pipeline.plate import Field, find
-from cellseg.pipeline.results import DAMAGED, ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.workflow import read_workflow
 
 __all__ = ["Contents", "Entry", "is_results", "results_folder"]

@@ -11,9 +11,10 @@ import numpy as np
 
 from cellseg.models import CellsegError
 from cellseg.models.errors import nearest
+from cellseg.pipeline.image_results import ImageResults
 from cellseg.pipeline.order import RUN
 from cellseg.pipeline.place import Place
-from cellseg.pipeline.results import ImageResults, Results
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.table import BOX
 from cellseg.pipeline.tiles import Box
 

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from cellseg.models.errors import CellsegError
-from cellseg.pipeline.results import DAMAGED, Results
+from cellseg.pipeline.files import DAMAGED
+from cellseg.pipeline.results import Results
 from cellseg.pipeline.review.contents import Contents
 from cellseg.pipeline.review.differing import with_differences
 from cellseg.pipeline.review.doubts import COLUMNS, doubts
